@@ -1,0 +1,69 @@
+"""PyMongo's connection pool, with a line that nobody jumps.
+
+PyMongo builds its pools of this class through its own ``_pool_class`` option.
+
+Rule: the accounting is PyMongo's. What is added here runs before it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pymongo import _csot
+
+from motorlike.driver import loader
+from motorlike.green.locks import Condition
+
+if TYPE_CHECKING:
+    from pymongo.synchronous.pool import Connection, Pool
+else:
+    Pool = loader.load("pymongo.synchronous.pool").Pool
+
+__all__ = ["FairPool"]
+
+
+class FairPool(Pool):
+    """A `pymongo.pool.Pool` that serves operations in the order they came.
+
+    PyMongo's lets a newcomer take a slot that was freed for somebody who
+    waits; under a full pool the slowest operations then wait for ever longer.
+    """
+
+    if TYPE_CHECKING:
+        size_cond: Condition  # type: ignore[assignment]  # the stand-in, once loaded
+
+    def _get_conn(self, checkout_started_time: float, handler: Any = None) -> Connection:
+        if self.size_cond.has_line:
+            self._wait_in_line(checkout_started_time)
+        return super()._get_conn(checkout_started_time, handler)
+
+    def _wait_in_line(self, checkout_started_time: float) -> None:
+        deadline = self._wait_deadline()
+        with self.size_cond:
+            # Counted as PyMongo counts its waiters: by it, the less loaded of
+            # several servers is chosen.
+            self.operation_count += 1
+            try:
+                while self._wait_once(checkout_started_time, deadline):
+                    pass
+            finally:
+                self.operation_count -= 1
+
+    def _wait_once(self, checkout_started_time: float, deadline: float | None) -> bool:
+        generation = self.gen.get_overall()
+        timeout = None if deadline is None else deadline - time.monotonic()
+        if not self.size_cond.wait(timeout):
+            # As PyMongo: a time-out must not use up a wake-up.
+            if self.requests < self.max_pool_size:
+                self.size_cond.notify()
+            self._raise_wait_queue_timeout(checkout_started_time)
+        # After a reset everybody is woken, to learn of it from PyMongo.
+        return self.requests >= self.max_pool_size and generation == self.gen.get_overall()
+
+    def _wait_deadline(self) -> float | None:
+        if _csot.get_timeout():
+            return _csot.get_deadline()
+        if self.opts.wait_queue_timeout:
+            return time.monotonic() + self.opts.wait_queue_timeout
+        return None

@@ -1,0 +1,33 @@
+"""The standard library's own `queue`, executed against green threading.
+
+Rule: nothing is written here that the standard library has written already.
+"""
+
+from __future__ import annotations
+
+import queue as _stdlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from motorlike.green import importer
+
+if TYPE_CHECKING:
+    from queue import LifoQueue, PriorityQueue, Queue, SimpleQueue
+else:
+    # Without its compiled half, whose SimpleQueue would stop the thread.
+    _compiled = ModuleType("_queue")
+    _compiled.Empty = _stdlib.Empty
+    _green = importer.Loader({"queue"}, stand_ins={"_queue": _compiled}).load("queue")
+    Queue = _green.Queue
+    LifoQueue = _green.LifoQueue
+    PriorityQueue = _green.PriorityQueue
+    SimpleQueue = _green.SimpleQueue
+
+__all__ = ["Empty", "Full", "LifoQueue", "PriorityQueue", "Queue", "SimpleQueue"]
+
+if TYPE_CHECKING:
+    from queue import Full
+else:
+    Full = _green.Full
+# What callers catch is the class that everybody else raises.
+Empty = _stdlib.Empty

@@ -1,0 +1,222 @@
+"""`threading` for child greenlets: a thread is a greenlet on the loop.
+
+Green drivers import this in place of the standard library's.
+
+Rule: no operating-system thread is ever started here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading as _stdlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import Context
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from greenlet import getcurrent, greenlet
+
+from motorlike.green import hub
+from motorlike.green.hub import GreenFuture
+from motorlike.green.local import local
+from motorlike.green.locks import (
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Lock,
+    RLock,
+    Semaphore,
+    get_ident,
+)
+
+__all__ = [
+    "TIMEOUT_MAX",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Lock",
+    "RLock",
+    "Semaphore",
+    "Thread",
+    "ThreadError",
+    "Timer",
+    "active_count",
+    "collect_starts",
+    "current_thread",
+    "enumerate",
+    "get_ident",
+    "get_native_id",
+    "local",
+    "main_thread",
+]
+
+TIMEOUT_MAX = _stdlib.TIMEOUT_MAX
+ThreadError = RuntimeError
+main_thread = _stdlib.main_thread
+get_native_id = _stdlib.get_native_id
+ExceptHookArgs = _stdlib.ExceptHookArgs
+excepthook = _stdlib.excepthook
+
+_names = itertools.count(1)
+# The thread object of each greenlet that runs one.
+_running: WeakKeyDictionary[greenlet, Thread] = WeakKeyDictionary()
+# Where `collect_starts` gathers threads instead of starting them.
+_collected: list[list[Thread]] = []
+
+
+class Thread:
+    """A `threading.Thread` that is a greenlet on the running loop.
+
+    It is always a daemon: it ends with the loop at the latest.
+    """
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+    ) -> None:
+        self._target = target
+        self._args = tuple(args)
+        self._kwargs = dict(kwargs or {})
+        self.name = name or f"GreenThread-{next(_names)}"
+        self.daemon = True if daemon is None else daemon
+        self._future: GreenFuture[None] | None = None
+        self._greenlet: greenlet | None = None
+
+    @property
+    def ident(self) -> int | None:
+        """The identifier of the greenlet, once it runs."""
+        return None if self._greenlet is None else id(self._greenlet)
+
+    native_id = ident
+
+    def start(self) -> None:
+        """Run the thread from the loop's next turn on.
+
+        Raises:
+            RuntimeError: It was started before, or no loop is running.
+        """
+        if self._future is not None:
+            raise RuntimeError("threads can only be started once")
+        if _collected:
+            _collected[-1].append(self)
+            return
+        current = hub.current_hub()
+        self._future = GreenFuture(loop=current.loop)
+        # A new thread begins with an empty context, not with its starter's.
+        current.start_soon(Context(), self._future, self._bootstrap)
+
+    def _bootstrap(self) -> None:
+        self._greenlet = getcurrent()
+        _running[self._greenlet] = self
+        try:
+            self.run()
+        except SystemExit:
+            return
+        finally:
+            del _running[self._greenlet]
+
+    def run(self) -> None:
+        """Call the target."""
+        if self._target is not None:
+            self._target(*self._args, **self._kwargs)
+
+    def is_alive(self) -> bool:
+        """Return whether the thread was started and has not ended."""
+        return self._future is not None and not self._future.done()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread has ended, at most *timeout* seconds.
+
+        Outside a greenlet there is nothing to wait with: a thread whose loop
+        does not run cannot end, so the call returns at once.
+        """
+        future = self._future
+        if future is None:
+            raise RuntimeError("cannot join thread before it is started")
+        if future.done() or not hub.in_greenlet():
+            return
+        waiter = hub.Waiter("Thread.join()")
+
+        def wake(_: asyncio.Future[None]) -> None:
+            waiter.wake()
+
+        future.add_done_callback(wake)
+        waiter.wait(timeout)
+
+    def __repr__(self) -> str:
+        state = "initial" if self._future is None else "started"
+        if self._future is not None and self._future.done():
+            state = "stopped"
+        return f"<{type(self).__name__}({self.name}, {state})>"
+
+
+class Timer(Thread):
+    """A `threading.Timer`: calls *function* after *interval* seconds."""
+
+    def __init__(
+        self,
+        interval: float,
+        function: Callable[..., object],
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.interval = interval
+        self.function = function
+        self.args = tuple(args or ())
+        self.kwargs = dict(kwargs or {})
+        self.finished = Event()
+
+    def cancel(self) -> None:
+        """Stop the timer, if it has not gone off."""
+        self.finished.set()
+
+    def run(self) -> None:
+        """Wait, then call the function."""
+        self.finished.wait(self.interval)
+        if not self.finished.is_set():
+            self.function(*self.args, **self.kwargs)
+        self.finished.set()
+
+
+@contextlib.contextmanager
+def collect_starts() -> Iterator[list[Thread]]:
+    """Gather the threads started inside instead of starting them.
+
+    For building a driver's objects where no loop runs yet.
+    """
+    threads: list[Thread] = []
+    _collected.append(threads)
+    try:
+        yield threads
+    finally:
+        _collected.remove(threads)
+
+
+def current_thread() -> Thread | _stdlib.Thread:
+    """Return the running green thread, else the operating system's."""
+    return _running.get(getcurrent()) or _stdlib.current_thread()
+
+
+def enumerate() -> list[Thread]:  # noqa: A001 - the stdlib's name
+    """Return the green threads that are running."""
+    return list(_running.values())
+
+
+def active_count() -> int:
+    """Return how many green threads are running."""
+    return len(_running)
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(
+        f"motorlike.green.threading has no {name!r}: a driver that needs it cannot run green"
+    )
