@@ -5,7 +5,8 @@ The wrappers reach the driver through this package only.
 
 from __future__ import annotations
 
-from motorlike.driver.client import MongoClient, reopen
+from motorlike.driver.binding import Binding
+from motorlike.driver.client import MongoClient, close, discard
 from motorlike.driver.loader import TESTED_VERSIONS, load
 
-__all__ = ["TESTED_VERSIONS", "MongoClient", "load", "reopen"]
+__all__ = ["TESTED_VERSIONS", "Binding", "MongoClient", "close", "discard", "load"]

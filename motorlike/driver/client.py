@@ -5,12 +5,11 @@ Rule: PyMongo's own way of starting anew after a fork is the way on a new loop.
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from motorlike.driver import loader
 from motorlike.driver.pool import FairPool
-from motorlike.green.threading import collect_starts
+from motorlike.green.threading import Thread, collect_starts
 
 if TYPE_CHECKING:
     from pymongo.synchronous.mongo_client import MongoClient as _MongoClient
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 else:
     GreenMongoClient = loader.load("pymongo.synchronous.mongo_client").MongoClient
 
-__all__ = ["MongoClient", "reopen"]
+__all__ = ["MongoClient", "close", "discard", "reopen"]
 
 
 class MongoClient(GreenMongoClient):
@@ -56,5 +55,48 @@ def reopen(client: MongoClient, *, loop_is_alive: bool) -> None:
         return
     if loop_is_alive:
         client._topology.close()
-    with warnings.catch_warnings(), collect_starts():
+    with collect_starts():
         client._init_background()
+
+
+def close(client: MongoClient) -> None:
+    """End *client*'s sessions, cursors, monitors and sockets. In a greenlet.
+
+    When it returns, no greenlet and no socket of the client is left.
+    """
+    threads = _threads_of(client)
+    client.close()
+    for thread in threads:
+        thread.interrupt()
+    for thread in threads:
+        thread.join()
+
+
+def discard(client: MongoClient) -> None:
+    """Close *client* where no loop runs: locally, without telling the servers."""
+    if client._topology is not None:
+        client._kill_cursors_executor.close()
+        client._topology.close()
+    client._closed = True
+
+
+def _threads_of(client: MongoClient) -> list[Thread]:
+    topology = client._topology
+    if topology is None:
+        return []
+    executors = [client._kill_cursors_executor, getattr(topology, "_events_executor", None)]
+    monitors = [server._monitor for server in topology._servers.values()]
+    if topology._srv_monitor is not None:
+        executors.append(topology._srv_monitor._executor)
+    for monitor in monitors:
+        executors += [monitor._executor, monitor._rtt_monitor._executor]
+    proxies = [executor._thread for executor in executors if executor is not None]
+    return [thread for thread in map(_strong, proxies) if thread is not None]
+
+
+def _strong(proxy: Any) -> Thread | None:
+    # PyMongo holds its threads by weakref.proxy only.
+    try:
+        return None if proxy is None else cast("Thread", proxy.myself())
+    except ReferenceError:
+        return None

@@ -7,7 +7,6 @@ Rule: no operating-system thread is ever started here.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import threading as _stdlib
@@ -89,6 +88,7 @@ class Thread:
         self.daemon = True if daemon is None else daemon
         self._future: GreenFuture[None] | None = None
         self._greenlet: greenlet | None = None
+        self._ended = Event()
 
     @property
     def ident(self) -> int | None:
@@ -122,6 +122,7 @@ class Thread:
             return
         finally:
             del _running[self._greenlet]
+            self._ended.set()
 
     def run(self) -> None:
         """Call the target."""
@@ -130,7 +131,19 @@ class Thread:
 
     def is_alive(self) -> bool:
         """Return whether the thread was started and has not ended."""
-        return self._future is not None and not self._future.done()
+        return self._future is not None and not self._ended.is_set()
+
+    def interrupt(self) -> None:
+        """Throw `CancelledError` into the thread where it waits. Not stdlib."""
+        if self._future is None:
+            return
+        self._future.cancel()
+        if self._greenlet is None:
+            self._ended.set()
+
+    def myself(self) -> Thread:
+        """Return the thread itself, when called through a weak proxy. Not stdlib."""
+        return self
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the thread has ended, at most *timeout* seconds.
@@ -138,22 +151,14 @@ class Thread:
         Outside a greenlet there is nothing to wait with: a thread whose loop
         does not run cannot end, so the call returns at once.
         """
-        future = self._future
-        if future is None:
+        if self._future is None:
             raise RuntimeError("cannot join thread before it is started")
-        if future.done() or not hub.in_greenlet():
-            return
-        waiter = hub.Waiter("Thread.join()")
-
-        def wake(_: asyncio.Future[None]) -> None:
-            waiter.wake()
-
-        future.add_done_callback(wake)
-        waiter.wait(timeout)
+        if hub.in_greenlet():
+            self._ended.wait(timeout)
 
     def __repr__(self) -> str:
         state = "initial" if self._future is None else "started"
-        if self._future is not None and self._future.done():
+        if self._ended.is_set():
             state = "stopped"
         return f"<{type(self).__name__}({self.name}, {state})>"
 

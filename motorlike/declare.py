@@ -1,0 +1,225 @@
+"""How a wrapper class is declared, and how objects are wrapped and unwrapped.
+
+A wrapper declares one line per method::
+
+    class MotorCollection(Wrapper, wraps=Collection):
+        insert_one = Async()
+
+Each line is resolved from the installed PyMongo when the class is made, so
+signatures and documentation follow that version.
+
+Rule: what a method becomes is said by its declaration alone, never by its
+name or by the class of its arguments.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from motorlike.driver import Binding
+
+__all__ = ["Async", "Call", "Chain", "Declaration", "Property", "Wrapper", "named_after", "unwrap_all", "wrap"]
+
+_Method = Callable[..., Any]
+_MISSING = object()
+
+
+class Declaration:
+    """One line of a wrapper class.
+
+    Args:
+        attribute: PyMongo's name for it, where that differs.
+        optional: Leave it out where the installed PyMongo does not have it.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, attribute: str | None = None, *, optional: bool = False) -> None:
+        self.attribute = attribute
+        self.optional = optional
+
+    def resolve(self, name: str, original: Any) -> Any:
+        """Return what takes the declaration's place on the class."""
+        raise NotImplementedError
+
+
+class Property(Declaration):
+    """A read-only property: the delegate's, wrapped."""
+
+    kind = "property"
+
+    def resolve(self, name: str, original: Any) -> Any:
+        attribute = self.attribute or name
+
+        def get(self: Wrapper) -> Any:
+            return wrap(getattr(self.delegate, attribute), self)
+
+        return property(get, doc=getattr(original, "__doc__", None))
+
+
+class Call(Declaration):
+    """A plain call, which does no I/O. Its result is wrapped."""
+
+    kind = "call"
+
+    def resolve(self, name: str, original: Any) -> Any:
+        attribute = self.attribute or name
+
+        def method(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+            args, kwargs = unwrap_all(args, kwargs)
+            return wrap(getattr(self.delegate, attribute)(*args, **kwargs), self)
+
+        return named_after(original, method, name)
+
+
+class Chain(Declaration):
+    """A method of a cursor that changes it and returns it."""
+
+    kind = "chain"
+
+    def resolve(self, name: str, original: Any) -> Any:
+        attribute = self.attribute or name
+
+        def method(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+            args, kwargs = unwrap_all(args, kwargs)
+            getattr(self.delegate, attribute)(*args, **kwargs)
+            return self
+
+        return named_after(original, method, name)
+
+
+class Async(Declaration):
+    """An operation. It starts at once in a child greenlet and returns a Future.
+
+    Args:
+        wraps: Whether the result may be an object that has a wrapper.
+    """
+
+    kind = "async"
+
+    def __init__(
+        self, attribute: str | None = None, *, wraps: bool = False, optional: bool = False
+    ) -> None:
+        super().__init__(attribute, optional=optional)
+        self.wraps = wraps
+
+    def resolve(self, name: str, original: Any) -> Any:
+        attribute = self.attribute or name
+
+        def method(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+            for value in args:
+                if isinstance(value, Wrapper):
+                    args = tuple(map(_unwrap, args))
+                    break
+            if kwargs:
+                kwargs = {key: _unwrap(value) for key, value in kwargs.items()}
+            function = getattr(self.delegate, attribute)
+            return self._binding.hub().spawn(function, args, kwargs)
+
+        def wrapping(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+            args, kwargs = unwrap_all(args, kwargs)
+            function = getattr(self.delegate, attribute)
+            return self._binding.hub().spawn(_call_and_wrap, (self, function, args, kwargs), {})
+
+        return named_after(original, wrapping if self.wraps else method, name)
+
+
+def _call_and_wrap(
+    parent: Wrapper, function: _Method, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    return wrap(function(*args, **kwargs), parent)
+
+
+def named_after(original: Any, method: _Method, name: str) -> _Method:
+    """Give *method* the signature and documentation of PyMongo's *original*."""
+    functools.update_wrapper(method, original)
+    method.__name__ = name
+    # Not one of PyMongo's: pickle and debuggers would look there for it.
+    method.__module__ = __name__
+    method.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]  # inspect's own hook
+    return method
+
+
+class Wrapper:
+    """An object that users hold, around PyMongo's that runs green.
+
+    Attributes:
+        delegate: PyMongo's own object.
+    """
+
+    # The class of PyMongo's that it wraps, and its lines by name.
+    __delegate_class__: ClassVar[type]
+    __declarations__: ClassVar[dict[str, Declaration]] = {}
+    # The wrapper class for each class of PyMongo's that has one. A second
+    # family of wrappers has a registry of its own.
+    __wrappers__: ClassVar[dict[type, type[Wrapper]]] = {}
+
+    delegate: Any
+    _binding: Binding
+
+    def __init_subclass__(cls, wraps: type | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if wraps is not None:
+            cls.__delegate_class__ = wraps
+            cls.__wrappers__[wraps] = cls
+        declared = {k: v for k, v in vars(cls).items() if isinstance(v, Declaration)}
+        cls.__declarations__ = {**cls.__declarations__, **declared}
+        if hasattr(cls, "__delegate_class__"):
+            pending = cls.__declarations__ if wraps is not None else declared
+            for name, declaration in pending.items():
+                _resolve(cls, name, declaration)
+
+    @classmethod
+    def _wrap(cls, delegate: Any, parent: Wrapper) -> Wrapper:
+        """Make a wrapper of *delegate*, which came from *parent*."""
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, type(self)):
+            return bool(self.delegate == other.delegate)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.delegate)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.delegate!r})"
+
+
+def _resolve(cls: type[Wrapper], name: str, declaration: Declaration) -> None:
+    original = inspect.getattr_static(
+        cls.__delegate_class__, declaration.attribute or name, _MISSING
+    )
+    if original is _MISSING:
+        if not declaration.optional:
+            raise AttributeError(
+                f"{cls.__name__}.{name} is declared, but the installed PyMongo's "
+                f"{cls.__delegate_class__.__name__} has no {declaration.attribute or name!r}"
+            )
+        if name in vars(cls):
+            delattr(cls, name)
+        return
+    resolved = declaration.resolve(name, original)
+    if not isinstance(resolved, property):
+        resolved.__qualname__ = f"{cls.__qualname__}.{name}"
+    setattr(cls, name, resolved)
+
+
+def _unwrap(value: Any) -> Any:
+    return value.delegate if isinstance(value, Wrapper) else value
+
+
+def unwrap_all(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Replace wrappers among the arguments by PyMongo's own objects."""
+    return tuple(map(_unwrap, args)), {key: _unwrap(value) for key, value in kwargs.items()}
+
+
+def wrap(value: Any, parent: Wrapper) -> Any:
+    """Return the wrapper of *value*, if its class has one, else *value* itself."""
+    wrapper = parent.__wrappers__.get(type(value))
+    return value if wrapper is None else wrapper._wrap(value, parent)

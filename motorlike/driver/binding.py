@@ -1,0 +1,77 @@
+"""Which event loop a client runs on.
+
+A client is made where no loop runs. Its first operation binds it to the
+running loop; on a later loop, and in a forked child, it opens itself anew.
+
+Rule: one loop at a time. Two that are both running is an error that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from asyncio import _get_running_loop
+
+from motorlike.driver.client import MongoClient, reopen
+from motorlike.errors import LoopMismatch
+from motorlike.green.hub import Hub, current_hub
+
+__all__ = ["Binding"]
+
+
+class Binding:
+    """The tie between one client and the loop that it runs on.
+
+    Attributes:
+        client: PyMongo's client, run green.
+        loop: The loop it is bound to, ``None`` before the first operation.
+    """
+
+    __slots__ = ("_hub", "_lock", "client", "loop")
+
+    def __init__(self, client: MongoClient) -> None:
+        self.client = client
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._hub: Hub | None = None
+        self._lock = threading.Lock()
+
+    def hub(self) -> Hub:
+        """Return the running loop's hub, bound to it from now on.
+
+        Raises:
+            RuntimeError: No event loop is running.
+            LoopMismatch: The client's loop is another, and running too.
+        """
+        hub = self._hub
+        if hub is not None and self.loop is _get_running_loop() and not hub.is_closed:
+            return hub
+        with self._lock:
+            return self._bind()
+
+    @property
+    def is_open_here(self) -> bool:
+        """Whether the client is bound to the loop that is running."""
+        hub = self._hub
+        return hub is not None and self.loop is _get_running_loop() and not hub.is_closed
+
+    def _bind(self) -> Hub:
+        running = _get_running_loop()
+        if running is None:
+            raise RuntimeError(
+                "no event loop is running: call and await the client's operations in a "
+                "coroutine, such as one started by asyncio.run() or by a Tornado handler."
+            )
+        hub = current_hub()
+        if self._hub is not None and self._hub is not hub:
+            self._leave(self._hub, running)
+        self.loop, self._hub = running, hub
+        return hub
+
+    def _leave(self, hub: Hub, running: asyncio.AbstractEventLoop) -> None:
+        is_alive = not (hub.is_closed or hub.loop.is_closed())
+        if is_alive and hub.loop.is_running():
+            raise LoopMismatch(
+                f"this client runs on {hub.loop!r}, which is running, and was used from "
+                f"{running!r}. Make one client for each event loop."
+            )
+        reopen(self.client, loop_is_alive=is_alive)

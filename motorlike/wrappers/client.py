@@ -1,0 +1,125 @@
+"""`MotorClient`.
+
+Rule: one line per method; what PyMongo documents is not documented again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+import tornado
+from pymongo.driver_info import DriverInfo
+
+from motorlike import driver
+from motorlike.declare import Async, Call, Property, Wrapper
+from motorlike.version import __version__
+from motorlike.wrappers.database import MotorDatabase
+
+__all__ = ["MotorClient"]
+
+# Not an attribute of the class: Wrapper sets __delegate_class__ from it.
+MongoClient = driver.MongoClient
+
+
+class MotorClient(Wrapper, wraps=MongoClient):
+    """A MongoDB client: `pymongo.MongoClient`, to be awaited.
+
+    Making one touches no event loop and no network. Its first operation binds
+    it to the running loop; on a later loop, and in a forked child, it opens
+    itself anew.
+
+    Args: as `pymongo.MongoClient`.
+    """
+
+    HOST = Property()
+    PORT = Property()
+    address = Property()
+    append_metadata = Call()
+    arbiters = Property()
+    bulk_write = Async()
+    codec_options = Property()
+    drop_database = Async()
+    get_database = Call()
+    get_default_database = Call()
+    is_mongos = Property()
+    is_primary = Property()
+    list_database_names = Async()
+    list_databases = Async(wraps=True)
+    nodes = Property()
+    options = Property()
+    primary = Property()
+    read_concern = Property()
+    read_preference = Property()
+    secondaries = Property()
+    server_info = Async()
+    start_session = Async(wraps=True)
+    topology_description = Property()
+    write_concern = Property()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["driver"] = _driver_info(kwargs.get("driver"))
+        self.delegate = driver.MongoClient(*args, **kwargs)
+        self._binding = driver.Binding(self.delegate)
+
+    def close(self) -> Awaitable[None]:
+        """Close the client: its sessions, cursors, monitors and sockets.
+
+        It starts at once; await the returned Future to be sure that nothing
+        of the client is left. Where no loop runs, it is done on return.
+        """
+        if self._binding.is_open_here:
+            return self._binding.hub().spawn(driver.close, (self.delegate,), {})
+        driver.discard(self.delegate)
+        return _Done()
+
+    async def aconnect(self) -> None:
+        """Connect now, rather than at the first operation.
+
+        Raises:
+            ServerSelectionTimeoutError: No server could be reached.
+        """
+        await self._binding.hub().spawn(_connect, (self.delegate,), {})
+
+    async def __aenter__(self) -> MotorClient:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def __getattr__(self, name: str) -> MotorDatabase:
+        if name.startswith("_"):
+            raise AttributeError(
+                f"MotorClient has no attribute {name!r}. To access the {name} database, "
+                f"use client[{name!r}]."
+            )
+        return self[name]
+
+    def __getitem__(self, name: str) -> MotorDatabase:
+        return self.__wrappers__[MotorDatabase.__delegate_class__]._wrap(  # type: ignore[return-value]  # the registry holds its wrapper
+            self.delegate[name], self
+        )
+
+
+def _connect(client: Any) -> None:
+    client.admin.command("ping")
+
+
+class _Done:
+    """An awaitable that is done."""
+
+    def __await__(self) -> Any:
+        return iter(())
+
+
+def _driver_info(given: Any) -> DriverInfo:
+    platform = f"Tornado {tornado.version}"
+    if given is None:
+        return DriverInfo("motorlike", __version__, platform)
+    if not isinstance(given, DriverInfo):
+        raise TypeError(f"driver must be a pymongo.driver_info.DriverInfo, not {given!r}")
+    return DriverInfo(
+        f"motorlike|{given.name}",
+        f"{__version__}|{given.version}" if given.version else __version__,
+        f"{platform}|{given.platform}" if given.platform else platform,
+    )

@@ -1,0 +1,96 @@
+"""`MotorCollection`.
+
+Rule: one line per method; what PyMongo documents is not documented again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from motorlike import driver
+from motorlike.declare import Async, Call, Property, Wrapper
+from motorlike.wrappers.cursor import Latent
+
+__all__ = ["MotorCollection"]
+
+Collection = driver.load("pymongo.synchronous.collection").Collection
+
+
+class MotorCollection(Wrapper, wraps=Collection):
+    """A MongoDB collection: `pymongo.collection.Collection`, to be awaited."""
+
+    aggregate = Latent()
+    aggregate_raw_batches = Latent()
+    bulk_write = Async()
+    codec_options = Property()
+    count_documents = Async()
+    create_index = Async()
+    create_indexes = Async()
+    create_search_index = Async()
+    create_search_indexes = Async()
+    delete_many = Async()
+    delete_one = Async()
+    distinct = Async()
+    drop = Async()
+    drop_index = Async()
+    drop_indexes = Async()
+    drop_search_index = Async()
+    estimated_document_count = Async()
+    find = Call()
+    find_one = Async()
+    find_one_and_delete = Async()
+    find_one_and_replace = Async()
+    find_one_and_update = Async()
+    find_raw_batches = Call()
+    full_name = Property()
+    index_information = Async()
+    insert_many = Async()
+    insert_one = Async()
+    list_indexes = Latent()
+    list_search_indexes = Latent()
+    name = Property()
+    options = Async()
+    read_concern = Property()
+    read_preference = Property()
+    rename = Async()
+    replace_one = Async()
+    update_many = Async()
+    update_one = Async()
+    update_search_index = Async()
+    with_options = Call()
+    write_concern = Property()
+
+    def __init__(self, database: Any, name: str, *, _delegate: Any = None, **options: Any) -> None:
+        """Make the collection *name* of *database*, with PyMongo's options for it.
+
+        It is not created on the server: that happens at the first insert, or
+        by `MotorDatabase.create_collection`.
+        """
+        self.database = database
+        self._binding = database._binding
+        self.delegate = _delegate
+        if _delegate is None:
+            self.delegate = Collection(database.delegate, name, **options)
+
+    @classmethod
+    def _wrap(cls, delegate: Any, parent: Any) -> MotorCollection:
+        database = parent.database if isinstance(parent, MotorCollection) else parent
+        return cls(database, delegate.name, _delegate=delegate)
+
+    def __getattr__(self, name: str) -> MotorCollection:
+        if name.startswith("_"):
+            full_name = f"{self.name}.{name}"
+            raise AttributeError(
+                f"MotorCollection has no attribute {name!r}. To access the {full_name} "
+                f"collection, use database[{full_name!r}]."
+            )
+        return self[name]
+
+    def __getitem__(self, name: str) -> MotorCollection:
+        return self._wrap(self.delegate[name], self)
+
+    def __bool__(self) -> bool:
+        raise NotImplementedError(
+            "a MotorCollection has no truth value: compare with None instead, "
+            "as in 'collection is not None'"
+        )
