@@ -17,13 +17,25 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from motorlike.driver import Binding
 
-__all__ = ["Async", "Call", "Chain", "Declaration", "Property", "Wrapper", "named_after", "unwrap_all", "wrap"]
+__all__ = [
+    "Async",
+    "Call",
+    "Chain",
+    "Declaration",
+    "Property",
+    "Wrapper",
+    "named_after",
+    "parameters_of",
+    "unwrap_all",
+    "wrap",
+]
 
 _Method = Callable[..., Any]
+_MethodT = TypeVar("_MethodT", bound=_Method)
 _MISSING = object()
 
 
@@ -36,6 +48,8 @@ class Declaration:
     """
 
     kind: ClassVar[str]
+    # What it returns, around what PyMongo's method does.
+    returns: ClassVar[str] = "{}"
 
     def __init__(self, attribute: str | None = None, *, optional: bool = False) -> None:
         self.attribute = attribute
@@ -44,6 +58,11 @@ class Declaration:
     def resolve(self, name: str, original: Any) -> Any:
         """Return what takes the declaration's place on the class."""
         raise NotImplementedError
+
+    if TYPE_CHECKING:
+        # Where the wrappers call their own declared methods. Everyone else
+        # sees the generated stubs.
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
 
 
 class Property(Declaration):
@@ -57,7 +76,9 @@ class Property(Declaration):
         def get(self: Wrapper) -> Any:
             return wrap(getattr(self.delegate, attribute), self)
 
-        return property(get, doc=getattr(original, "__doc__", None))
+        # A plain value's docstring is that of its class.
+        described = _first_paragraph(original) if isinstance(original, property) else ""
+        return property(get, doc=described or f"PyMongo's `{attribute}`.")
 
 
 class Call(Declaration):
@@ -72,13 +93,14 @@ class Call(Declaration):
             args, kwargs = unwrap_all(args, kwargs)
             return wrap(getattr(self.delegate, attribute)(*args, **kwargs), self)
 
-        return named_after(original, method, name)
+        return named_after(original, method, name, self.returns)
 
 
 class Chain(Declaration):
     """A method of a cursor that changes it and returns it."""
 
     kind = "chain"
+    returns = "Self"
 
     def resolve(self, name: str, original: Any) -> Any:
         attribute = self.attribute or name
@@ -88,7 +110,7 @@ class Chain(Declaration):
             getattr(self.delegate, attribute)(*args, **kwargs)
             return self
 
-        return named_after(original, method, name)
+        return named_after(original, method, name, self.returns)
 
 
 class Async(Declaration):
@@ -99,6 +121,7 @@ class Async(Declaration):
     """
 
     kind = "async"
+    returns = "Future[{}]"
 
     def __init__(
         self, attribute: str | None = None, *, wraps: bool = False, optional: bool = False
@@ -117,14 +140,14 @@ class Async(Declaration):
             if kwargs:
                 kwargs = {key: _unwrap(value) for key, value in kwargs.items()}
             function = getattr(self.delegate, attribute)
-            return self._binding.hub().spawn(function, args, kwargs)
+            return self._binding.spawn(function, args, kwargs)
 
         def wrapping(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
             args, kwargs = unwrap_all(args, kwargs)
             function = getattr(self.delegate, attribute)
-            return self._binding.hub().spawn(_call_and_wrap, (self, function, args, kwargs), {})
+            return self._binding.spawn(_call_and_wrap, (self, function, args, kwargs), {})
 
-        return named_after(original, wrapping if self.wraps else method, name)
+        return named_after(original, wrapping if self.wraps else method, name, self.returns)
 
 
 def _call_and_wrap(
@@ -133,14 +156,45 @@ def _call_and_wrap(
     return wrap(function(*args, **kwargs), parent)
 
 
-def named_after(original: Any, method: _Method, name: str) -> _Method:
-    """Give *method* the signature and documentation of PyMongo's *original*."""
+def named_after(original: Any, method: _Method, name: str, returns: str = "{}") -> _Method:
+    """Give *method* the signature and the first paragraph of PyMongo's *original*.
+
+    Args:
+        returns: What *method* returns, with ``{}`` for what *original* does.
+    """
     functools.update_wrapper(method, original)
     method.__name__ = name
     # Not one of PyMongo's: pickle and debuggers would look there for it.
     method.__module__ = __name__
-    method.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]  # inspect's own hook
+    method.__doc__ = _first_paragraph(original) or f"PyMongo's `{original.__qualname__}`."
+    signature = inspect.signature(original)
+    returned = returns.format(inspect.formatannotation(signature.return_annotation).strip("'\""))
+    # update_wrapper() shares PyMongo's own dict.
+    method.__annotations__ = {**original.__annotations__, "return": returned}
+    method.__signature__ = signature.replace(return_annotation=returned)  # type: ignore[attr-defined]  # inspect's own hook
     return method
+
+
+def parameters_of(original: _Method) -> Callable[[_MethodT], _MethodT]:
+    """Show PyMongo's parameters on a handwritten method that passes them all on.
+
+    The method's own keyword-only parameters are shown after them.
+    """
+
+    def decorate(method: _MethodT) -> _MethodT:
+        own = inspect.signature(method)
+        added = [each for each in own.parameters.values() if each.kind is each.KEYWORD_ONLY]
+        shown = [*inspect.signature(original).parameters.values(), *added]
+        shown.sort(key=lambda each: each.kind)
+        method.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]  # inspect's own hook
+        return method
+
+    return decorate
+
+
+def _first_paragraph(original: Any) -> str:
+    # The rest tells of PyMongo's versions and shows synchronous code.
+    return (inspect.getdoc(original) or "").partition("\n\n")[0]
 
 
 class Wrapper:
@@ -175,6 +229,10 @@ class Wrapper:
     @classmethod
     def _wrap(cls, delegate: Any, parent: Wrapper) -> Wrapper:
         """Make a wrapper of *delegate*, which came from *parent*."""
+        raise NotImplementedError
+
+    def _root(self) -> Wrapper:
+        """Return the client that this object came from."""
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:

@@ -6,23 +6,24 @@ Rule: one line per method; what PyMongo documents is not documented again.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Generic, Self
 
 import tornado
 from pymongo.driver_info import DriverInfo
+from pymongo.typings import _DocumentType
 
 from motorlike import driver
-from motorlike.declare import Async, Call, Property, Wrapper
+from motorlike.declare import Async, Call, Property, Wrapper, parameters_of
 from motorlike.version import __version__
 from motorlike.wrappers.database import MotorDatabase
 
 __all__ = ["MotorClient"]
 
-# Not an attribute of the class: Wrapper sets __delegate_class__ from it.
-MongoClient = driver.MongoClient
+# PyMongo's own: driver.MongoClient's signature only passes everything on.
+MongoClient = driver.load("pymongo.synchronous.mongo_client").MongoClient
 
 
-class MotorClient(Wrapper, wraps=MongoClient):
+class MotorClient(Wrapper, Generic[_DocumentType], wraps=driver.MongoClient):
     """A MongoDB client: `pymongo.MongoClient`, to be awaited.
 
     Making one touches no event loop and no network. Its first operation binds
@@ -40,8 +41,10 @@ class MotorClient(Wrapper, wraps=MongoClient):
     bulk_write = Async()
     codec_options = Property()
     drop_database = Async()
+    end_request = Call()
     get_database = Call()
     get_default_database = Call()
+    in_request = Call()
     is_mongos = Property()
     is_primary = Property()
     list_database_names = Async()
@@ -53,13 +56,15 @@ class MotorClient(Wrapper, wraps=MongoClient):
     read_preference = Property()
     secondaries = Property()
     server_info = Async()
+    start_request = Call()
     start_session = Async(wraps=True)
     topology_description = Property()
     write_concern = Property()
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    @parameters_of(MongoClient.__init__)
+    def __init__(self, *args: Any, auto_start_request: bool = False, **kwargs: Any) -> None:
         kwargs["driver"] = _driver_info(kwargs.get("driver"))
-        self.delegate = driver.MongoClient(*args, **kwargs)
+        self.delegate = driver.MongoClient(*args, auto_start_request=auto_start_request, **kwargs)
         self._binding = driver.Binding(self.delegate)
 
     def close(self) -> Awaitable[None]:
@@ -69,7 +74,7 @@ class MotorClient(Wrapper, wraps=MongoClient):
         of the client is left. Where no loop runs, it is done on return.
         """
         if self._binding.is_open_here:
-            return self._binding.hub().spawn(driver.close, (self.delegate,), {})
+            return self._binding.spawn(driver.close, (self.delegate,), {})
         driver.discard(self.delegate)
         return _Done()
 
@@ -79,15 +84,18 @@ class MotorClient(Wrapper, wraps=MongoClient):
         Raises:
             ServerSelectionTimeoutError: No server could be reached.
         """
-        await self._binding.hub().spawn(_connect, (self.delegate,), {})
+        await self._binding.spawn(_connect, (self.delegate,), {})
 
-    async def __aenter__(self) -> MotorClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    def __getattr__(self, name: str) -> MotorDatabase:
+    def _root(self) -> Self:
+        return self
+
+    def __getattr__(self, name: str) -> MotorDatabase[_DocumentType]:
         if name.startswith("_"):
             raise AttributeError(
                 f"MotorClient has no attribute {name!r}. To access the {name} database, "
@@ -95,7 +103,7 @@ class MotorClient(Wrapper, wraps=MongoClient):
             )
         return self[name]
 
-    def __getitem__(self, name: str) -> MotorDatabase:
+    def __getitem__(self, name: str) -> MotorDatabase[_DocumentType]:
         return self.__wrappers__[MotorDatabase.__delegate_class__]._wrap(  # type: ignore[return-value]  # the registry holds its wrapper
             self.delegate[name], self
         )

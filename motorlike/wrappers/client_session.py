@@ -5,10 +5,13 @@ Rule: one line per method; what PyMongo documents is not documented again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from motorlike import driver
-from motorlike.declare import Async, Call, Property, Wrapper
+from motorlike.declare import Async, Call, Property, Wrapper, parameters_of
+
+if TYPE_CHECKING:
+    from motorlike.wrappers.client import MotorClient
 
 __all__ = ["MotorClientSession"]
 
@@ -17,6 +20,8 @@ ClientSession = driver.load("pymongo.synchronous.client_session").ClientSession
 
 class MotorClientSession(Wrapper, wraps=ClientSession):
     """A session: `pymongo.client_session.ClientSession`, to be awaited."""
+
+    client: MotorClient[Any]
 
     abort_transaction = Async()
     advance_cluster_time = Call()
@@ -30,17 +35,21 @@ class MotorClientSession(Wrapper, wraps=ClientSession):
     options = Property()
     session_id = Property()
 
-    def __init__(self, delegate: Any, client: Any) -> None:
+    def __init__(self, delegate: Any, client: MotorClient[Any]) -> None:
         self.delegate = delegate
         self.client = client
         self._binding = client._binding
 
     @classmethod
-    def _wrap(cls, delegate: Any, parent: Any) -> MotorClientSession:
-        return cls(delegate, parent)
+    def _wrap(cls, delegate: Any, parent: Any) -> Self:
+        return cls(delegate, parent._root())
+
+    def _root(self) -> MotorClient[Any]:
+        return self.client
 
     __hash__ = object.__hash__
 
+    @parameters_of(ClientSession.start_transaction)
     def start_transaction(self, *args: Any, **kwargs: Any) -> _Transaction:
         """Start a transaction; use it with ``async with`` to commit or abort it.
 
@@ -49,7 +58,7 @@ class MotorClientSession(Wrapper, wraps=ClientSession):
         self.delegate.start_transaction(*args, **kwargs)
         return _Transaction(self)
 
-    async def __aenter__(self) -> MotorClientSession:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -62,7 +71,7 @@ class _Transaction:
     def __init__(self, session: MotorClientSession) -> None:
         self._session = session
 
-    async def __aenter__(self) -> _Transaction:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, exc_type: Any, *exc_info: object) -> None:

@@ -5,19 +5,31 @@ Rule: one line per method; what PyMongo documents is not documented again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, Self
+
+from pymongo.typings import _DocumentType, _DocumentTypeArg
 
 from motorlike import driver
 from motorlike.declare import Async, Call, Property, Wrapper
 from motorlike.wrappers.cursor import Latent
+
+if TYPE_CHECKING:
+    from bson.codec_options import CodecOptions
+    from pymongo.read_concern import ReadConcern
+    from pymongo.read_preferences import _ServerMode
+    from pymongo.write_concern import WriteConcern
+
+    from motorlike.wrappers.database import MotorDatabase
 
 __all__ = ["MotorCollection"]
 
 Collection = driver.load("pymongo.synchronous.collection").Collection
 
 
-class MotorCollection(Wrapper, wraps=Collection):
+class MotorCollection(Wrapper, Generic[_DocumentType], wraps=Collection):
     """A MongoDB collection: `pymongo.collection.Collection`, to be awaited."""
+
+    database: MotorDatabase[_DocumentType]
 
     aggregate = Latent()
     aggregate_raw_batches = Latent()
@@ -60,7 +72,16 @@ class MotorCollection(Wrapper, wraps=Collection):
     with_options = Call()
     write_concern = Property()
 
-    def __init__(self, database: Any, name: str, *, _delegate: Any = None, **options: Any) -> None:
+    def __init__(
+        self,
+        database: MotorDatabase[_DocumentType],
+        name: str,
+        codec_options: CodecOptions[_DocumentTypeArg] | None = None,
+        read_preference: _ServerMode | None = None,
+        write_concern: WriteConcern | None = None,
+        read_concern: ReadConcern | None = None,
+        _delegate: Any = None,
+    ) -> None:
         """Make the collection *name* of *database*, with PyMongo's options for it.
 
         It is not created on the server: that happens at the first insert, or
@@ -70,14 +91,24 @@ class MotorCollection(Wrapper, wraps=Collection):
         self._binding = database._binding
         self.delegate = _delegate
         if _delegate is None:
-            self.delegate = Collection(database.delegate, name, **options)
+            self.delegate = Collection(
+                database.delegate,
+                name,
+                codec_options=codec_options,
+                read_preference=read_preference,
+                write_concern=write_concern,
+                read_concern=read_concern,
+            )
 
     @classmethod
-    def _wrap(cls, delegate: Any, parent: Any) -> MotorCollection:
+    def _wrap(cls, delegate: Any, parent: Any) -> Self:
         database = parent.database if isinstance(parent, MotorCollection) else parent
         return cls(database, delegate.name, _delegate=delegate)
 
-    def __getattr__(self, name: str) -> MotorCollection:
+    def _root(self) -> Wrapper:
+        return self.database._root()
+
+    def __getattr__(self, name: str) -> MotorCollection[_DocumentType]:
         if name.startswith("_"):
             full_name = f"{self.name}.{name}"
             raise AttributeError(
@@ -86,7 +117,7 @@ class MotorCollection(Wrapper, wraps=Collection):
             )
         return self[name]
 
-    def __getitem__(self, name: str) -> MotorCollection:
+    def __getitem__(self, name: str) -> MotorCollection[_DocumentType]:
         return self._wrap(self.delegate[name], self)
 
     def __bool__(self) -> bool:

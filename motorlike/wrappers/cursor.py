@@ -6,14 +6,27 @@ Rule: a batch costs one operation; the documents in it cost none.
 from __future__ import annotations
 
 import inspect
+from asyncio import Future
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from pymongo.errors import InvalidOperation
 
 from motorlike import driver
-from motorlike.declare import Async, Chain, Declaration, Property, Wrapper, named_after, unwrap_all, wrap
+from motorlike.declare import (
+    Async,
+    Chain,
+    Declaration,
+    Property,
+    Wrapper,
+    named_after,
+    unwrap_all,
+    wrap,
+)
+
+if TYPE_CHECKING:
+    from motorlike.wrappers.collection import MotorCollection
 
 __all__ = [
     "Latent",
@@ -29,9 +42,17 @@ _command_cursor = driver.load("pymongo.synchronous.command_cursor")
 
 _TAILABLE = 2
 
+# Not PyMongo's own, which has a bound: raw batches are bytes.
+_Document = TypeVar("_Document")
 
-class _BaseCursor(Wrapper):
+
+class _BaseCursor(Wrapper, Generic[_Document]):
     """What all cursors can do."""
+
+    # A cursor of a database's or a client's command holds that instead.
+    collection: Any
+    started: bool
+    closed: bool
 
     # A query ends with an empty batch; a command's cursor with its id.
     _goes_on_after_empty_batch = False
@@ -44,8 +65,12 @@ class _BaseCursor(Wrapper):
         self.closed = False
 
     @classmethod
-    def _wrap(cls, delegate: Any, parent: Any) -> Any:
+    def _wrap(cls, delegate: Any, parent: Any) -> Self:
         return cls(delegate, parent)
+
+    def _root(self) -> Wrapper:
+        root: Wrapper = self.collection._root()
+        return root
 
     __hash__ = object.__hash__
 
@@ -54,19 +79,19 @@ class _BaseCursor(Wrapper):
 
     # -- one batch at a time ----------------------------------------------
 
-    def _fetch(self) -> Any:
+    def _fetch(self) -> Future[int]:
         """Start getting the next batch; return a Future of its size."""
         if not self.alive:
             raise InvalidOperation("the cursor is exhausted or closed: there is no next batch")
         self.started = True
-        return self._binding.hub().spawn(self._refresh, (), {})
+        return self._binding.spawn(self._refresh, (), {})
 
     def _refresh(self) -> int:
         size: int = self.delegate._refresh()
         return size
 
-    def _list(self, length: int | None) -> list[Any]:
-        documents: list[Any] = self.delegate.to_list(length) if length != 0 else []
+    def _list(self, length: int | None) -> list[_Document]:
+        documents: list[_Document] = self.delegate.to_list(length) if length != 0 else []
         return documents
 
     @property
@@ -74,7 +99,7 @@ class _BaseCursor(Wrapper):
         """Whether the cursor may have more documents."""
         return bool(self.delegate.alive)
 
-    async def next(self) -> Any:
+    async def next(self) -> _Document:
         """Return the next document.
 
         Raises:
@@ -83,14 +108,15 @@ class _BaseCursor(Wrapper):
         while not self.delegate._data:
             if not self.alive or not (await self._fetch() or self._goes_on_after_empty_batch):
                 raise StopAsyncIteration
-        return self.delegate._data.popleft()
+        document: _Document = self.delegate._data.popleft()
+        return document
 
     __anext__ = next
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> Self:
         return self
 
-    async def fetch(self) -> list[Any]:
+    async def fetch(self) -> list[_Document]:
         """Return the documents of the next batch, an empty list at the end."""
         if not self.delegate._data and self.alive:
             await self._fetch()
@@ -98,7 +124,7 @@ class _BaseCursor(Wrapper):
         self.delegate._data.clear()
         return documents
 
-    def to_list(self, length: int | None = None) -> Any:
+    def to_list(self, length: int | None = None) -> Future[list[_Document]]:
         """Return a Future of a list of the next documents.
 
         Args:
@@ -116,7 +142,7 @@ class _BaseCursor(Wrapper):
                 "a tailable cursor has no end to list it to: iterate it with 'async for'"
             )
         self.started = True
-        return self._binding.hub().spawn(self._list, (length,), {})
+        return self._binding.spawn(self._list, (length,), {})
 
     # -- closing ----------------------------------------------------------
 
@@ -124,17 +150,22 @@ class _BaseCursor(Wrapper):
         """Close the cursor, here and on the server."""
         if not self.closed:
             self.closed = True
-            await self._binding.hub().spawn(self.delegate.close, (), {})
+            await self._binding.spawn(self.delegate.close, (), {})
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
 
-class MotorCursor(_BaseCursor, wraps=_cursor.Cursor):
+class MotorCursor(_BaseCursor[_Document], wraps=_cursor.Cursor):
     """The documents that a query finds: `pymongo.cursor.Cursor`, for ``async for``."""
+
+    collection: MotorCollection[Any]
+
+    # Or ``for`` would ask for cursor[0], cursor[1], and so on, without end.
+    __iter__: None = None
 
     add_option = Chain()
     address = Property()
@@ -159,7 +190,7 @@ class MotorCursor(_BaseCursor, wraps=_cursor.Cursor):
     sort = Chain()
     where = Chain()
 
-    def rewind(self) -> MotorCursor:
+    def rewind(self) -> Self:
         """Let the query run again from its start, and return the cursor."""
         # Closing talks to the server; what is left there is killed later.
         self.delegate._die_no_lock()
@@ -167,11 +198,11 @@ class MotorCursor(_BaseCursor, wraps=_cursor.Cursor):
         self.started = self.closed = False
         return self
 
-    def clone(self) -> MotorCursor:
+    def clone(self) -> Self:
         """Return a cursor of the same query that has not started."""
         return type(self)(self.delegate.clone(), self.collection)
 
-    def __getitem__(self, index: slice | int) -> MotorCursor:
+    def __getitem__(self, index: slice | int) -> Self:
         """Return the cursor limited to a slice; ``cursor[5]`` is ``cursor[5:6]``."""
         if isinstance(index, int):
             if index < 0:
@@ -181,18 +212,18 @@ class MotorCursor(_BaseCursor, wraps=_cursor.Cursor):
             self.delegate[index]
         return self
 
-    def __copy__(self) -> MotorCursor:
+    def __copy__(self) -> Self:
         return type(self)(self.delegate.__copy__(), self.collection)
 
-    def __deepcopy__(self, memo: Any) -> MotorCursor:
+    def __deepcopy__(self, memo: Any) -> Self:
         return type(self)(self.delegate.__deepcopy__(memo), self.collection)
 
 
-class MotorRawBatchCursor(MotorCursor, wraps=_cursor.RawBatchCursor):
+class MotorRawBatchCursor(MotorCursor[bytes], wraps=_cursor.RawBatchCursor):
     """Batches of undecoded BSON that a query finds."""
 
 
-class MotorCommandCursor(_BaseCursor, wraps=_command_cursor.CommandCursor):
+class MotorCommandCursor(_BaseCursor[_Document], wraps=_command_cursor.CommandCursor):
     """The documents that a command returns: `pymongo.command_cursor.CommandCursor`."""
 
     _goes_on_after_empty_batch = True
@@ -202,15 +233,17 @@ class MotorCommandCursor(_BaseCursor, wraps=_command_cursor.CommandCursor):
     cursor_id = Property()
     session = Property()
 
-    async def try_next(self) -> Any:
+    async def try_next(self) -> _Document | None:
         """Return the next document, or ``None`` if there is none now."""
         return await self._try_next()
 
-    def _try_next(self) -> Any:
-        return self._binding.hub().spawn(self.delegate.try_next, (), {})
+    def _try_next(self) -> Future[_Document | None]:
+        return self._binding.spawn(self.delegate.try_next, (), {})
 
 
-class MotorRawBatchCommandCursor(MotorCommandCursor, wraps=_command_cursor.RawBatchCommandCursor):
+class MotorRawBatchCommandCursor(
+    MotorCommandCursor[bytes], wraps=_command_cursor.RawBatchCommandCursor
+):
     """Batches of undecoded BSON that a command returns."""
 
 
@@ -256,7 +289,7 @@ def _takes_options(command: Callable[..., Any]) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-class MotorLatentCommandCursor(MotorCommandCursor, wraps=_NotStarted):
+class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted):
     """A command's cursor; the command is sent at the first fetch.
 
     It may also be awaited, which sends the command at once.
@@ -270,21 +303,19 @@ class MotorLatentCommandCursor(MotorCommandCursor, wraps=_NotStarted):
         self._start_now()
         return len(self.delegate._data) or super()._refresh()
 
-    def _list(self, length: int | None) -> list[Any]:
+    def _list(self, length: int | None) -> list[_Document]:
         self._start_now()
         return super()._list(length)
 
-    def _start(self) -> MotorLatentCommandCursor:
+    def _start(self) -> Self:
         self._start_now()
         return self
 
-    def __await__(self) -> Generator[Any, None, MotorLatentCommandCursor]:
+    def __await__(self) -> Generator[Any, None, Self]:
         self.started = True
-        future: Any = self._binding.hub().spawn(self._start, (), {})
-        cursor: MotorLatentCommandCursor = yield from future
-        return cursor
+        return self._binding.spawn(self._start, (), {}).__await__()
 
-    async def try_next(self) -> Any:
+    async def try_next(self) -> _Document | None:
         """Return the next document, or ``None`` if there is none now."""
         return await (await self)._try_next()
 
@@ -293,6 +324,7 @@ class Latent(Declaration):
     """A plain call that returns a cursor; its command is sent later."""
 
     kind = "latent"
+    returns: ClassVar[str] = "MotorLatentCommandCursor"
 
     def resolve(self, name: str, original: Any) -> Any:
         attribute = self.attribute or name
@@ -301,4 +333,4 @@ class Latent(Declaration):
             args, kwargs = unwrap_all(args, kwargs)
             return wrap(_NotStarted(getattr(self.delegate, attribute), args, kwargs), self)
 
-        return named_after(original, method, name)
+        return named_after(original, method, name, self.returns)

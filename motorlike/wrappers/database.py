@@ -5,20 +5,32 @@ Rule: one line per method; what PyMongo documents is not documented again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, Self
+
+from pymongo.typings import _DocumentType, _DocumentTypeArg
 
 from motorlike import driver
 from motorlike.declare import Async, Call, Property, Wrapper
 from motorlike.wrappers.collection import MotorCollection
 from motorlike.wrappers.cursor import Latent
 
+if TYPE_CHECKING:
+    from bson.codec_options import CodecOptions
+    from pymongo.read_concern import ReadConcern
+    from pymongo.read_preferences import _ServerMode
+    from pymongo.write_concern import WriteConcern
+
+    from motorlike.wrappers.client import MotorClient
+
 __all__ = ["MotorDatabase"]
 
 Database = driver.load("pymongo.synchronous.database").Database
 
 
-class MotorDatabase(Wrapper, wraps=Database):
+class MotorDatabase(Wrapper, Generic[_DocumentType], wraps=Database):
     """A MongoDB database: `pymongo.database.Database`, to be awaited."""
+
+    client: MotorClient[_DocumentType]
 
     aggregate = Latent()
     codec_options = Property()
@@ -37,20 +49,34 @@ class MotorDatabase(Wrapper, wraps=Database):
     with_options = Call()
     write_concern = Property()
 
-    def __init__(self, client: Any, name: str, *, _delegate: Any = None, **options: Any) -> None:
+    def __init__(
+        self,
+        client: MotorClient[_DocumentType],
+        name: str,
+        codec_options: CodecOptions[_DocumentTypeArg] | None = None,
+        read_preference: _ServerMode | None = None,
+        write_concern: WriteConcern | None = None,
+        read_concern: ReadConcern | None = None,
+        _delegate: Any = None,
+    ) -> None:
         """Make the database *name* of *client*, with PyMongo's options for it."""
         self.client = client
         self._binding = client._binding
         self.delegate = _delegate
         if _delegate is None:
-            self.delegate = Database(client.delegate, name, **options)
+            self.delegate = Database(
+                client.delegate, name, codec_options, read_preference, write_concern, read_concern
+            )
 
     @classmethod
-    def _wrap(cls, delegate: Any, parent: Any) -> MotorDatabase:
+    def _wrap(cls, delegate: Any, parent: Any) -> Self:
         client = parent.client if isinstance(parent, MotorDatabase) else parent
         return cls(client, delegate.name, _delegate=delegate)
 
-    def __getattr__(self, name: str) -> MotorCollection:
+    def _root(self) -> Wrapper:
+        return self.client
+
+    def __getattr__(self, name: str) -> MotorCollection[_DocumentType]:
         if name.startswith("_"):
             raise AttributeError(
                 f"MotorDatabase has no attribute {name!r}. To access the {name} collection, "
@@ -58,7 +84,7 @@ class MotorDatabase(Wrapper, wraps=Database):
             )
         return self[name]
 
-    def __getitem__(self, name: str) -> MotorCollection:
+    def __getitem__(self, name: str) -> MotorCollection[_DocumentType]:
         return self.__wrappers__[MotorCollection.__delegate_class__]._wrap(  # type: ignore[return-value]  # the registry holds its wrapper
             self.delegate[name], self
         )

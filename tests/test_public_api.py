@@ -1,0 +1,272 @@
+"""What motorlike makes public: this list, and no more.
+
+A name is public if it stands in the `__all__` of its module. Users rely on
+those of `motorlike` and of the modules that the guide names; the others keep
+one part of motorlike from reaching into another.
+
+Rule: a name enters or leaves the list together with its `__all__`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import motorlike
+
+PUBLIC = {
+    "motorlike": """
+        __version__ ConcurrentUse LoopClosed LoopMismatch MotorClient MotorClientSession
+        MotorCollection MotorCommandCursor MotorCursor MotorDatabase MotorLatentCommandCursor
+        MotorlikeError MotorRawBatchCommandCursor MotorRawBatchCursor NotInGreenlet
+        UntestedVersionWarning
+    """,
+    "motorlike.declare": """
+        Async Call Chain Declaration named_after parameters_of Property unwrap_all wrap Wrapper
+    """,
+    "motorlike.demo.app": """
+        application counts Document
+    """,
+    "motorlike.demo.command": """
+        main
+    """,
+    "motorlike.demo.connections": """
+        ConnectionCount
+    """,
+    "motorlike.demo.interrupt": """
+        Interrupt
+    """,
+    "motorlike.demo.load": """
+        Load plan Request send
+    """,
+    "motorlike.demo.report": """
+        brief differences failures Findings percentile report versions
+    """,
+    "motorlike.demo.site": """
+        CannotRun listening serving Site
+    """,
+    "motorlike.driver": """
+        Binding close discard load MongoClient TESTED_VERSIONS
+    """,
+    "motorlike.driver.binding": """
+        Binding
+    """,
+    "motorlike.driver.blocking": """
+        stand_ins
+    """,
+    "motorlike.driver.client": """
+        close discard MongoClient reopen
+    """,
+    "motorlike.driver.encryption_options": """
+        AutoEncryptionOpts
+    """,
+    "motorlike.driver.loader": """
+        load make_loader TESTED_VERSIONS
+    """,
+    "motorlike.driver.pool": """
+        FairPool
+    """,
+    "motorlike.driver.requests": """
+        HeldConnection RequestPool
+    """,
+    "motorlike.driver.shared": """
+        HARMLESS_IMPORTS PRIVATE_REASONS SHARED
+    """,
+    "motorlike.errors": """
+        ConcurrentUse LoopClosed LoopMismatch MotorlikeError NotInGreenlet
+        UntestedVersionWarning
+    """,
+    "motorlike.green": """
+        GreenFuture in_greenlet load local offload sleep spawn wait
+    """,
+    "motorlike.green.descriptor": """
+        Descriptor
+    """,
+    "motorlike.green.hub": """
+        current_hub current_worker GreenFuture Hub in_greenlet offload open_hubs sleep spawn
+        wait Waiter Worker
+    """,
+    "motorlike.green.importer": """
+        load Loader STAND_INS
+    """,
+    "motorlike.green.local": """
+        local
+    """,
+    "motorlike.green.locks": """
+        Condition get_ident Lock RLock wait_seconds
+    """,
+    "motorlike.green.names": """
+        getaddrinfo getfqdn gethostbyaddr gethostbyname gethostbyname_ex getnameinfo resolve
+    """,
+    "motorlike.green.readiness": """
+        bad_descriptor EventStream remaining_seconds would_block
+    """,
+    "motorlike.green.shutdown": """
+        ShutdownHook
+    """,
+    "motorlike.green.signals": """
+        BoundedSemaphore Event Semaphore
+    """,
+    "motorlike.green.ssl": """
+        create_default_context SSLContext SSLSocket
+    """,
+    "motorlike.green.stream": """
+        GreenStream PlainStream
+    """,
+    "motorlike.green.threading": """
+        active_count BoundedSemaphore collect_starts Condition current_thread enumerate Event
+        get_ident get_native_id local Lock main_thread RLock Semaphore Thread ThreadError
+        TIMEOUT_MAX Timer
+    """,
+    "motorlike.green.time": """
+        sleep
+    """,
+    "motorlike.green.tls": """
+        TLSStream
+    """,
+    "motorlike.green.worker": """
+        current_worker GreenFuture in_greenlet Job Waiter Worker
+    """,
+    "motorlike.request_map": """
+        current_owner Held Request RequestMap
+    """,
+    "motorlike.testing": """
+        Deployment find_mongod Member MongodFailed MongodNotFound PortTaken replica_set
+        standalone
+    """,
+    "motorlike.testing.certificates": """
+        Certificates write_certificates
+    """,
+    "motorlike.testing.mongod": """
+        Deployment find_mongod main Member MongodFailed MongodNotFound PortTaken replica_set
+        standalone
+    """,
+    "motorlike.wrappers": """
+        MotorClient MotorClientSession MotorCollection MotorCommandCursor MotorCursor
+        MotorDatabase MotorLatentCommandCursor MotorRawBatchCommandCursor MotorRawBatchCursor
+    """,
+    "motorlike.wrappers.client": """
+        MotorClient
+    """,
+    "motorlike.wrappers.client_session": """
+        MotorClientSession
+    """,
+    "motorlike.wrappers.collection": """
+        MotorCollection
+    """,
+    "motorlike.wrappers.cursor": """
+        Latent MotorCommandCursor MotorCursor MotorLatentCommandCursor
+        MotorRawBatchCommandCursor MotorRawBatchCursor
+    """,
+    "motorlike.wrappers.database": """
+        MotorDatabase
+    """,
+}
+
+# Stand-ins whose names are those of the standard library's module, on the
+# Python and the platform that run.
+MIRRORS = {
+    "motorlike.green.queue": "queue",
+    "motorlike.green.select": "select",
+    "motorlike.green.socket": "socket",
+}
+
+# Modules whose classes and functions the standard library documents.
+STANDARD = {
+    "motorlike.green.locks": "threading",
+    "motorlike.green.names": "socket",
+    "motorlike.green.queue": "queue",
+    "motorlike.green.select": "select",
+    "motorlike.green.signals": "threading",
+    "motorlike.green.socket": "socket",
+    "motorlike.green.ssl": "ssl",
+    "motorlike.green.threading": "threading",
+    "motorlike.green.time": "time",
+}
+
+
+def all_modules() -> list[str]:
+    found = (each.name for each in pkgutil.walk_packages(motorlike.__path__, "motorlike."))
+    return ["motorlike", *(name for name in found if "._" not in name)]
+
+
+def modules_with_names() -> Iterator[ModuleType]:
+    for name in all_modules():
+        module = importlib.import_module(name)
+        if hasattr(module, "__all__"):
+            yield module
+
+
+def public_objects() -> list[Any]:
+    """One parameter for each class and function of motorlike's own that is public."""
+    found = {}
+    for module in modules_with_names():
+        for name in module.__all__:
+            value = getattr(module, name)
+            is_own = getattr(value, "__module__", "").startswith("motorlike")
+            if is_own and (inspect.isroutine(value) or inspect.isclass(value)):
+                found.setdefault(value, pytest.param(value, id=f"{module.__name__}.{name}"))
+    return list(found.values())
+
+
+def is_documented(value: Any) -> bool:
+    if inspect.getdoc(value):
+        return True
+    function = getattr(value, "fget", value)
+    standard = importlib.import_module(STANDARD.get(function.__module__, "builtins"))
+    for part in function.__qualname__.split("."):
+        standard = getattr(standard, part, None)
+    return standard is not None
+
+
+def public_members(cls: type) -> dict[str, Any]:
+    """The methods and properties that *cls* itself defines."""
+    plain = {name: getattr(value, "__func__", value) for name, value in vars(cls).items()}
+    return {
+        name: value
+        for name, value in plain.items()
+        if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
+    }
+
+
+def test_list_names_every_module_that_has_public_names() -> None:
+    listed = PUBLIC.keys() | MIRRORS.keys()
+    assert listed == {module.__name__ for module in modules_with_names()}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_module_makes_public_what_the_list_says(name: str) -> None:
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == sorted(PUBLIC[name].split())
+
+
+@pytest.mark.parametrize(("name", "standard"), MIRRORS.items())
+def test_stand_in_makes_public_what_the_standard_library_has(name: str, standard: str) -> None:
+    module = importlib.import_module(name)
+    assert set(module.__all__) <= set(dir(importlib.import_module(standard)))
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, *MIRRORS])
+def test_public_names_can_be_imported(name: str) -> None:
+    module = importlib.import_module(name)
+    assert [each for each in module.__all__ if not hasattr(module, each)] == []
+    assert len(set(module.__all__)) == len(module.__all__)
+
+
+@pytest.mark.parametrize("value", public_objects())
+def test_public_classes_functions_and_methods_have_docstrings(value: Any) -> None:
+    assert is_documented(value)
+    members = public_members(value) if inspect.isclass(value) else {}
+    bare = [name for name, member in members.items() if not is_documented(member)]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", all_modules())
+def test_module_says_what_it_is(name: str) -> None:
+    assert importlib.import_module(name).__doc__
