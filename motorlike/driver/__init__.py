@@ -7,6 +7,16 @@ from __future__ import annotations
 
 from motorlike.driver.binding import Binding
 from motorlike.driver.client import MongoClient, close, discard
+from motorlike.driver.files import destination, source
 from motorlike.driver.loader import TESTED_VERSIONS, load
 
-__all__ = ["TESTED_VERSIONS", "Binding", "MongoClient", "close", "discard", "load"]
+__all__ = [
+    "TESTED_VERSIONS",
+    "Binding",
+    "MongoClient",
+    "close",
+    "destination",
+    "discard",
+    "load",
+    "source",
+]

@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from asyncio import _get_running_loop
+from collections.abc import Callable
+from typing import Any
 
 from motorlike.driver.client import MongoClient, reopen
 from motorlike.errors import LoopMismatch
-from motorlike.green.hub import Hub, current_hub
+from motorlike.green.hub import GreenFuture, Hub, current_hub
+from motorlike.request_map import current_owner
 
 __all__ = ["Binding"]
 
@@ -27,13 +30,14 @@ class Binding:
         loop: The loop it is bound to, ``None`` before the first operation.
     """
 
-    __slots__ = ("_hub", "_lock", "client", "loop")
+    __slots__ = ("_hub", "_lock", "_requests", "client", "loop")
 
     def __init__(self, client: MongoClient) -> None:
         self.client = client
         self.loop: asyncio.AbstractEventLoop | None = None
         self._hub: Hub | None = None
         self._lock = threading.Lock()
+        self._requests = client.requests
 
     def hub(self) -> Hub:
         """Return the running loop's hub, bound to it from now on.
@@ -47,6 +51,20 @@ class Binding:
             return hub
         with self._lock:
             return self._bind()
+
+    def spawn(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> GreenFuture[Any]:
+        """Start an operation in a child greenlet, on behalf of the caller."""
+        hub = self._hub
+        if hub is None or self.loop is not _get_running_loop() or hub.is_closed:
+            hub = self.hub()
+        if not self._requests.is_used:
+            return hub.spawn(function, args, kwargs)
+        owner = current_owner()
+        if owner is not None:
+            self._requests.enter(owner)
+        return hub.spawn(function, args, kwargs, owner)
 
     @property
     def is_open_here(self) -> bool:

@@ -10,17 +10,23 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pymongo import _csot
+from pymongo import _csot, version_tuple
 
 from motorlike.driver import loader
 from motorlike.green.locks import Condition
 
 if TYPE_CHECKING:
+    from pymongo.pool_shared import PoolState
     from pymongo.synchronous.pool import Connection, Pool
 else:
-    Pool = loader.load("pymongo.synchronous.pool").Pool
+    _pool = loader.load("pymongo.synchronous.pool")
+    Pool, PoolState = _pool.Pool, _pool.PoolState
 
 __all__ = ["FairPool"]
+
+# PyMongo 4.18 goes on counting an operation that got no connection; of several
+# servers it would shun this one from then on. (PYTHON-6136, mended in 4.19.)
+_COUNTS_FAILED_CHECKOUTS = version_tuple < (4, 19)
 
 
 class FairPool(Pool):
@@ -34,9 +40,16 @@ class FairPool(Pool):
         size_cond: Condition  # type: ignore[assignment]  # the stand-in, once loaded
 
     def _get_conn(self, checkout_started_time: float, handler: Any = None) -> Connection:
-        if self.size_cond.has_line:
+        # A pool that is paused or closed refuses at once. Those whom it woke to
+        # tell them so may still be in line, and will wake nobody.
+        if self.size_cond.has_line and self.state == PoolState.READY:
             self._wait_in_line(checkout_started_time)
-        return super()._get_conn(checkout_started_time, handler)
+        try:
+            return super()._get_conn(checkout_started_time, handler)
+        except BaseException:
+            if _COUNTS_FAILED_CHECKOUTS and not self.closed:
+                self.operation_count -= 1
+            raise
 
     def _wait_in_line(self, checkout_started_time: float) -> None:
         deadline = self._wait_deadline()

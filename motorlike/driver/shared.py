@@ -4,12 +4,12 @@ What users catch, pass in or get back must be the same class as in their own
 `import pymongo`. `driver` loads every other module privately.
 
 Rule: a module is shared if users hold its classes and it does no I/O itself;
-nothing shared may import a module that is private.
+nothing shared may import a module that is private, but for `HARMLESS_IMPORTS`.
 """
 
 from __future__ import annotations
 
-__all__ = ["PRIVATE_REASONS", "SHARED"]
+__all__ = ["HARMLESS_IMPORTS", "PRIVATE_REASONS", "SHARED"]
 
 # Submodules of pymongo, without the prefix.
 _MODULES = {
@@ -44,8 +44,12 @@ _MODULES = {
     "_op_id",
     "_telemetry",
     "logger",
-    # Pure functions and constants beneath these.
+    # Pure functions and constants beneath these, and what the executor runs.
+    "_azure_helpers",
     "_client_bulk_shared",
+    "_gcp_helpers",
+    "_kms_connect_shared",
+    "_psl",
     "_version",
     "auth_shared",
     "bulk_shared",
@@ -60,9 +64,39 @@ _MODULES = {
     "asynchronous",
 }
 
-SHARED = frozenset(f"pymongo.{module}" for module in _MODULES)
+# The same in other packages, and the compiled binding to libmongocrypt.
+_ELSEWHERE = {
+    "gridfs.asynchronous",
+    "gridfs.errors",
+    "pymongocrypt.asynchronous",
+    "pymongocrypt.binary",
+    "pymongocrypt.binding",
+    "pymongocrypt.compat",
+    "pymongocrypt.crypto",
+    "pymongocrypt.errors",
+    "pymongocrypt.options",
+    "pymongocrypt.version",
+}
+
+SHARED = frozenset(f"pymongo.{module}" for module in _MODULES) | _ELSEWHERE
 
 # Public classes that do no I/O and are nevertheless private, and why.
 PRIVATE_REASONS = {
     "pymongo.client_options.ClientOptions": "holds the green TLS context that it builds",
+    "pymongo.encryption_options.AutoEncryptionOpts": (
+        "users' own are copied into a green subclass, which is an instance of theirs"
+    ),
+    "pymongo.collection.ReturnDocument": "two constants, True and False, beside Collection",
+}
+
+# What a shared module may import although the driver has its own copy of it,
+# and why the application's copy does no harm there.
+HARMLESS_IMPORTS = {
+    ("pymongo._telemetry", "pymongo.pool_shared"): "a protocol, for annotations",
+    ("pymongo.encryption_options", "pymongo.uri_parser_shared"): (
+        "the driver sees motorlike.driver.encryption_options instead"
+    ),
+    ("pymongo.helpers_shared", "pymongo"): "a constant",
+    ("pymongo.pool_options", "pymongo"): "the version number",
+    ("pymongo.pool_options", "pymongo.lock"): "a lock that is held across no wait",
 }

@@ -1,4 +1,4 @@
-"""Child greenlets and the hub that runs them: `spawn`, `wait`, `sleep`.
+"""The hub that runs child greenlets on an event loop: `spawn`, `wait`, `sleep`.
 
 The *hub* is the greenlet that runs the event loop. `spawn` starts a
 synchronous callable in a child greenlet; where that must wait, a one-shot
@@ -16,13 +16,22 @@ import os
 import threading
 from asyncio import _get_running_loop
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import getcurrent, greenlet
 
 from motorlike.errors import LoopClosed, NotInGreenlet
+from motorlike.green.shutdown import ShutdownHook
+from motorlike.green.worker import (
+    GreenFuture,
+    Job,
+    Waiter,
+    Worker,
+    current_worker,
+    in_greenlet,
+)
 
 __all__ = [
     "GreenFuture",
@@ -33,6 +42,7 @@ __all__ = [
     "current_worker",
     "in_greenlet",
     "offload",
+    "open_hubs",
     "sleep",
     "spawn",
     "wait",
@@ -40,16 +50,6 @@ __all__ = [
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-if TYPE_CHECKING:
-    _FutureBase = asyncio.Future[_T]
-else:
-    # Not subscripted at run time: the C type keeps its fast paths.
-    _FutureBase = asyncio.Future
-
-# A burst of operations may need many greenlets at once; more idle ones than
-# this are let go when it is over.
-_MAX_IDLE_WORKERS = 1000
 
 
 class Closeable(Protocol):
@@ -62,147 +62,6 @@ class Closeable(Protocol):
         """Close the descriptor alone, in a process that was forked."""
 
 
-class GreenFuture(_FutureBase[_T]):
-    """The result of a callable that runs in a child greenlet.
-
-    `cancel` marks the future cancelled at once and throws `CancelledError`
-    into the greenlet where it waits, so that the code there cleans up.
-    """
-
-    _worker: Worker | None = None
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Cancel the operation, and return whether it was still running."""
-        if not super().cancel(msg):
-            return False
-        if self._worker is not None:
-            self._worker.hub.interrupt(self._worker, self)
-        return True
-
-
-class Worker(greenlet):
-    """A child greenlet that runs one callable after another.
-
-    A new greenlet maps and unmaps memory for its interpreter stack, a fifth of
-    the cost of a small operation; a parked one is reused instead.
-    """
-
-    def __init__(self, hub: Hub) -> None:
-        super().__init__(parent=hub.greenlet)
-        self.hub = hub
-        self.future: GreenFuture[Any] | None = None
-        # What `green.local` keeps for the callable that runs.
-        self.locals: Any = None
-
-    def run(self, *job: Any) -> None:
-        """Perform *job*, then park for the next, until the hub ends."""
-        while True:
-            # A frame of its own: tracebacks keep it, not this loop's, alive.
-            self._perform(*job)
-            self.future = self.locals = None
-            hub = self.hub
-            if hub.is_closed or len(hub.idle) >= _MAX_IDLE_WORKERS:
-                break
-            self.gr_context = None
-            hub.idle.append(self)
-            job = hub.greenlet.switch()
-        hub.workers.discard(self)
-        self.parent = hub.greenlet
-
-    def _perform(
-        self,
-        future: GreenFuture[Any],
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        try:
-            result = function(*args, **kwargs)
-        except (KeyboardInterrupt, SystemExit) as exc:
-            _settle(future, asyncio.Future.set_exception, exc)
-            self.parent = self.hub.greenlet
-            raise
-        except GreenletExit:
-            _settle(future, asyncio.Future.cancel)
-            raise
-        # Everything else belongs to whoever awaits the future.
-        except BaseException as exc:
-            if isinstance(exc, asyncio.CancelledError) or self.hub.is_closed:
-                _settle(future, asyncio.Future.cancel)
-            else:
-                _settle(future, asyncio.Future.set_exception, _storable(exc))
-        else:
-            if not future.done():
-                future.set_result(result)
-
-
-def _storable(exc: BaseException) -> BaseException:
-    # A Future refuses StopIteration: it would end the awaiting coroutine.
-    if isinstance(exc, StopIteration):
-        error = RuntimeError("a green callable raised StopIteration")
-        error.__cause__ = exc
-        return error
-    return exc
-
-
-def _settle(future: GreenFuture[Any], method: Callable[..., Any], *args: Any) -> None:
-    if future.done():
-        return
-    if future.get_loop().is_closed():
-        # Callbacks can no longer be scheduled, and nobody is left to run them.
-        return
-    method(future, *args)
-
-
-class Waiter:
-    """One wait of one child greenlet. It can be woken once, and by one event.
-
-    A wake-up that comes late finds the waiter spent and does nothing, so it
-    can never end a later wait of the same greenlet.
-    """
-
-    __slots__ = ("_worker", "hub", "is_woken")
-
-    def __init__(self, operation: str) -> None:
-        worker = getcurrent()
-        if type(worker) is not Worker:
-            raise NotInGreenlet(operation)
-        self.hub: Hub = worker.hub
-        if self.hub.is_closed:
-            raise LoopClosed(operation)
-        self._worker: Worker | None = worker
-        self.is_woken = False
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether nothing has ended this wait yet."""
-        return self._worker is not None and not self.is_woken
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Suspend the greenlet; return whether it was woken in *timeout* seconds.
-
-        Raises:
-            asyncio.CancelledError: The operation was cancelled. `is_woken`
-                then tells whether a wake-up was lost with it.
-        """
-        timer = None
-        if timeout is not None:
-            timer = self.hub.loop.call_later(max(timeout, 0), self.hub.resume, self, False)
-        try:
-            self.hub.greenlet.switch()
-        finally:
-            self._worker = None
-            if timer is not None:
-                timer.cancel()
-        return self.is_woken
-
-    def wake(self) -> None:
-        """Let the hub resume the greenlet soon. A second call does nothing."""
-        if self.is_waiting:
-            self.is_woken = True
-            self.hub.queue(self)
-
-
 class Hub:
     """What one event loop needs to run child greenlets.
 
@@ -212,6 +71,9 @@ class Hub:
         idle: Parked workers, ready for reuse.
         workers: All living workers, parked or not.
         streams: Open streams by file descriptor.
+        context: An empty context, for what outlives the operation that
+            registers it with the loop: that operation's would live as long.
+        is_closed: Whether the hub has ended.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -223,61 +85,77 @@ class Hub:
         self.idle: list[Worker] = []
         self.workers: set[Worker] = set()
         self.streams: dict[int, Closeable] = {}
+        self.context = Context()
         self.is_closed = False
         self._thread = threading.get_ident()
         self._ready: deque[Waiter] = deque()
         self._drain_is_scheduled = False
-        self._until_shutdown = self._shut_down_with_the_loop()
-        self._start_shutdown_hook()
+        self._hook = ShutdownHook(loop, self._end)
 
     @property
     def suspended(self) -> int:
         """How many child greenlets are in the middle of a callable."""
         return len(self.workers) - len(self.idle)
 
+    # -- starting ---------------------------------------------------------
+
     def spawn(
-        self, function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        function: Callable[..., _T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],  # `Any`: the callable's own, as in Job
+        owner: asyncio.Future[Any] | None = None,  # `Any`: a task of any type
     ) -> GreenFuture[_T]:
-        """Start ``function(*args, **kwargs)`` in a child greenlet."""
+        """Start ``function(*args, **kwargs)`` in a child greenlet, for *owner*."""
         if self.is_closed:
             raise LoopClosed("spawn()")
         future: GreenFuture[_T] = GreenFuture(loop=self.loop)
+        if owner is not None:
+            future.owner = owner
+        job = (function, args, kwargs)
         if getcurrent() is self.greenlet and self._is_located:
-            self.start(copy_context(), future, function, args, kwargs)
+            # `start`, written out: each operation passes here.
+            worker = self.idle.pop() if self.idle else self._new_worker()
+            worker.gr_context = copy_context()
+            worker.future = future
+            worker.job = job
+            future._worker = worker
+            worker.switch()
         else:
             # Inside a child, or a greenlet of somebody else's: switching from
             # here would suspend that one instead of the hub.
-            self.start_soon(copy_context(), future, function, args, kwargs)
+            self.loop.call_soon(self._start_later, copy_context(), future, job)
         return future
 
     def start_soon(
-        self,
-        context: Context,
-        future: GreenFuture[Any],
-        function: Callable[..., Any],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, context: Context, future: GreenFuture[_T], function: Callable[[], _T]
     ) -> None:
         """Start a worker on the loop's next turn, in *context*."""
-        self.loop.call_soon(self._start_later, context, future, function, args, kwargs or {})
+        self.loop.call_soon(self._start_later, context, future, (function, (), {}))
 
-    def start(self, context: Context, future: GreenFuture[Any], *job: Any) -> None:
+    def start(self, context: Context, future: GreenFuture[Any], job: Job) -> None:
         """Switch into a worker with *job*. Called in the hub only."""
-        if self.idle:
-            worker = self.idle.pop()
-        else:
-            worker = Worker(self)
-            self.workers.add(worker)
+        worker = self.idle.pop() if self.idle else self._new_worker()
         worker.gr_context = context
         worker.future = future
+        worker.job = job
         future._worker = worker
-        worker.switch(future, *job)
+        worker.switch()
 
-    def _start_later(self, context: Context, future: GreenFuture[Any], *job: Any) -> None:
+    def _new_worker(self) -> Worker:
+        worker = Worker(self)
+        self.workers.add(worker)
+        return worker
+
+    def _start_later(self, context: Context, future: GreenFuture[Any], job: Job) -> None:
         self.greenlet = getcurrent()
         self._is_located = True
-        if not future.cancelled():
-            self.start(context, future, *job)
+        if self.is_closed:
+            future.cancel()
+        elif not future.done():
+            self.start(context, future, job)
+
+    # -- waking -----------------------------------------------------------
 
     def resume(self, waiter: Waiter, woken: bool = True) -> None:
         """Switch into the greenlet of *waiter*, if it still waits. Hub only."""
@@ -294,19 +172,25 @@ class Hub:
     def queue(self, waiter: Waiter) -> None:
         """Resume *waiter* soon: after the running greenlet lets go of the hub."""
         self._ready.append(waiter)
-        if not self._drain_is_scheduled and not self.is_closed:
-            self._drain_is_scheduled = True
-            if _get_running_loop() is self.loop:
-                self.loop.call_soon(self._drain_scheduled)
-            else:
-                self.loop.call_soon_threadsafe(self._drain_scheduled)
+        if not self._drain_is_scheduled:
+            self._schedule_drain()
+
+    def _schedule_drain(self) -> None:
+        if self.is_closed or self.loop.is_closed():
+            return
+        self._drain_is_scheduled = True
+        if _get_running_loop() is self.loop:
+            self.loop.call_soon(self._drain_scheduled)
+        else:
+            self.loop.call_soon_threadsafe(self._drain_scheduled)
 
     def _drain_scheduled(self) -> None:
         self._drain_is_scheduled = False
-        self._drain()
-        if self._ready and not self._drain_is_scheduled:
-            self._drain_is_scheduled = True
-            self.loop.call_soon(self._drain_scheduled)
+        try:
+            self._drain()
+        finally:
+            if self._ready and not self._drain_is_scheduled:
+                self._schedule_drain()
 
     def _drain(self) -> None:
         # Only those that are ready now: greenlets that wake one another in
@@ -328,43 +212,44 @@ class Hub:
             return
         if getcurrent() is self.greenlet:
             worker.throw(asyncio.CancelledError())
-        else:
+        elif not self.loop.is_closed():
             self.loop.call_soon(self._interrupt_later, worker, future)
 
     def _interrupt_later(self, worker: Worker, future: GreenFuture[Any]) -> None:
         self.greenlet = getcurrent()
         self.interrupt(worker, future)
 
-    def _start_shutdown_hook(self) -> None:
-        # asyncio.run() closes asynchronous generators before it closes the
-        # loop: the one moment at which the greenlets can still be unwound.
-        first_step = self._until_shutdown.__anext__()
-        try:
-            first_step.send(None)
-        except StopIteration:
-            pass
-
-    async def _shut_down_with_the_loop(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            self.close()
+    # -- ending -----------------------------------------------------------
 
     def close(self) -> None:
         """Cancel all child greenlets and close all streams. Idempotent."""
         if self.is_closed:
             return
+        self._end()
+        self._hook.finish()
+
+    def _end(self) -> None:
+        if self.is_closed:
+            return
         self.is_closed = True
-        _hubs.pop(self.loop, None)
-        if self._thread == threading.get_ident():
+        if _hubs.get(self.loop) is self:
+            del _hubs[self.loop]
+        if self.is_of_this_thread:
             self._unwind_workers()
         for stream in list(self.streams.values()):
             stream.close()
 
+    @property
+    def is_of_this_thread(self) -> bool:
+        """Whether the caller's thread may switch into the hub's greenlets."""
+        return self._thread == threading.get_ident()
+
     def _unwind_workers(self) -> None:
-        self.greenlet = getcurrent()
+        current = self.greenlet = getcurrent()
         for worker in list(self.workers):
-            worker.parent = self.greenlet
+            if worker is current:
+                continue
+            worker.parent = current
             if worker.future is None:
                 worker.throw()
             else:
@@ -412,9 +297,11 @@ def _close_hubs_of_closed_loops() -> None:
             hub.close()
 
 
-def _close_all_hubs() -> None:
+def _close_hubs_at_exit() -> None:
     for hub in list(_hubs.values()):
-        hub.close()
+        # A loop that a daemon thread still runs ends with the process.
+        if hub.is_of_this_thread or not hub.loop.is_running():
+            hub.close()
 
 
 def _forget_inherited_hubs() -> None:
@@ -424,31 +311,12 @@ def _forget_inherited_hubs() -> None:
     _hubs.clear()
 
 
-atexit.register(_close_all_hubs)
+atexit.register(_close_hubs_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_inherited_hubs)
 
 
-def in_greenlet() -> bool:
-    """Tell whether the caller runs in a child greenlet, where it may wait."""
-    return type(getcurrent()) is Worker
-
-
-def current_worker(operation: str) -> Worker:
-    """Return the running child greenlet.
-
-    Raises:
-        NotInGreenlet: There is none; *operation* names the call in the error.
-    """
-    worker = getcurrent()
-    if type(worker) is not Worker:
-        raise NotInGreenlet(operation)
-    return worker
-
-
-def spawn(
-    function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
-) -> GreenFuture[_T]:
+def spawn(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> GreenFuture[_T]:
     """Start a synchronous callable at once in a child greenlet.
 
     It runs in a copy of the caller's context until it first has to wait.
@@ -481,14 +349,24 @@ def wait(awaitable: Awaitable[_T]) -> _T:
         raise
     hub = waiter.hub
     future: asyncio.Future[_T] = asyncio.ensure_future(awaitable, loop=hub.loop)
-    if not future.done():
-        future.add_done_callback(lambda _: hub.resume(waiter))
-        try:
-            waiter.wait()
-        except BaseException:
+    try:
+        if not future.done():
+            future.add_done_callback(lambda _: hub.resume(waiter))
+            _suspend_until_done(future, waiter)
+        return future.result()
+    finally:
+        # The traceback of what the future raised holds this frame: without
+        # them, no cycle.
+        del future, awaitable
+
+
+def _suspend_until_done(future: asyncio.Future[_T], waiter: Waiter) -> None:
+    try:
+        waiter.wait()
+    except BaseException:
+        if not waiter.hub.loop.is_closed():
             future.cancel()
-            raise
-    return future.result()
+        raise
 
 
 def sleep(seconds: float) -> None:
@@ -513,10 +391,12 @@ def offload(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) 
     """
     if _get_running_loop() is None:
         return function(*args, **kwargs)
-    worker = current_worker(f"{getattr(function, '__name__', function)}()")
+    hub = current_worker(f"{getattr(function, '__name__', function)}()").hub
+    if hub.is_closed:
+        raise LoopClosed("a call in the loop's executor")
     context = copy_context()
 
     def call() -> _T:
         return context.run(function, *args, **kwargs)
 
-    return wait(cast("Awaitable[_T]", worker.hub.loop.run_in_executor(None, call)))
+    return wait(cast("Awaitable[_T]", hub.loop.run_in_executor(None, call)))

@@ -14,10 +14,11 @@ from __future__ import annotations
 import builtins
 import importlib
 import importlib.util
+import sys
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 __all__ = ["STAND_INS", "Loader", "load"]
@@ -54,9 +55,21 @@ class Loader:
     ) -> None:
         self.packages = frozenset(packages)
         self.modules: dict[str, ModuleType] = {}
-        self._stand_ins: dict[str, StandIn] = {**STAND_INS, **(stand_ins or {})}
+        # What imports of names, by both, were answered with.
+        self._bound: dict[tuple[str, tuple[str, ...]] | None, ModuleType] = {}
+        # Modules that belong to the application as well, by their names.
+        self._others: dict[str, ModuleType] = {}
+        self._executing: set[str] = set()
+        importing = _Replaced(importlib, lambda name: None)
+        importing.__dict__["import_module"] = self._import_module
+        self._stand_ins: dict[str, StandIn] = {
+            **STAND_INS,
+            "importlib": importing,
+            **(stand_ins or {}),
+        }
         for package in self.packages:
             self._stand_ins.pop(package, None)
+        self._parents = {each for name in self._stand_ins for each in _parents_of(name)}
         self._is_shared = shared if callable(shared) else _in_any_of(frozenset(shared))
         self._lock = threading.RLock()
         self._builtins = {**vars(builtins), "__import__": self._import}
@@ -67,64 +80,104 @@ class Loader:
         Raises:
             ModuleNotFoundError: There is no such module.
         """
-        module = self.modules.get(name)
-        if module is not None:
+        module = self.modules.get(name) or self._others.get(name)
+        # Another thread must not see one that is half executed.
+        if module is not None and name not in self._executing:
             return module
         with self._lock:
             parent, _, child = name.rpartition(".")
             package = self.load(parent) if parent else None
             # Loading the parent may have loaded the child as well.
-            module = self.modules.get(name) or self._load(name, package)
-            if package is not None:
+            return self.modules.get(name) or self._load(name, package, child)
+
+    def _load(self, name: str, package: ModuleType | None, child: str) -> ModuleType:
+        # What is below a shared package is set there, so it is shared as well.
+        is_shared = self._is_shared(name) or (package is not None and not self._is_ours(package))
+        spec = None if is_shared else _find(name, package)
+        # Compiled code is executed once a process; it is shared as it is.
+        if spec is None or isinstance(spec.loader, ExtensionFileLoader):
+            module = self._others[name] = importlib.import_module(name)
+        else:
+            module = importlib.util.module_from_spec(spec)
+            if self._is_ours(package):
+                # Before it is executed: in a circular import the statement
+                # would look in sys.modules next, for the application's own.
                 setattr(package, child, module)
-            return module
+            self._execute(module, name, spec)
+        if self._is_ours(package):
+            setattr(package, child, module)
+        return module
 
-    def _load(self, name: str, package: ModuleType | None) -> ModuleType:
-        if self._is_shared(name):
-            return importlib.import_module(name)
-        spec = _find(name, package)
-        if isinstance(spec.loader, ExtensionFileLoader):
-            # Compiled code is executed once a process; it is shared as it is.
-            return importlib.import_module(name)
-        return self._execute(name, spec)
+    def _is_ours(self, package: ModuleType | None) -> bool:
+        return package is not None and self.modules.get(package.__name__) is package
 
-    def _execute(self, name: str, spec: ModuleSpec) -> ModuleType:
-        module = importlib.util.module_from_spec(spec)
-        get_code = getattr(spec.loader, "get_code", None)
-        code = get_code(name) if get_code is not None else None
-        if code is None:
-            raise ImportError(f"{name} has no Python code to execute", name=name)
+    def _execute(self, module: ModuleType, name: str, spec: ModuleSpec) -> None:
         vars(module)["__builtins__"] = self._builtins
         self.modules[name] = module
+        self._executing.add(name)
         try:
-            exec(code, vars(module))
+            exec(_code_of(name, spec), vars(module))
         except BaseException:
             del self.modules[name]
+            self._unset(name, module)
             raise
-        return module
+        finally:
+            self._executing.discard(name)
+
+    def _unset(self, name: str, module: ModuleType) -> None:
+        parent, _, child = name.rpartition(".")
+        package = self.modules.get(parent)
+        if package is not None and vars(package).get(child) is module:
+            delattr(package, child)
+
+    # -- what a loaded module's import statements do ----------------------
 
     def _import(
         self,
         name: str,
         globals: Mapping[str, Any] | None = None,  # noqa: A002 - as builtins.__import__
-        locals: Mapping[str, Any] | None = None,  # noqa: A002
-        fromlist: Collection[str] | None = (),
+        locals: Mapping[str, Any] | None = None,  # noqa: A002 - as above
+        fromlist: Sequence[str] | None = (),
         level: int = 0,
+    ) -> ModuleType:
+        # Drivers import inside functions, and run those for each operation.
+        key = (name, fromlist) if not level and type(fromlist) is tuple else None
+        module = self._bound.get(key)
+        if module is None:
+            module = self._import_anew(name, globals, locals, fromlist, level)
+            if key is not None:
+                self._bound[key] = module
+        return module
+
+    def _import_anew(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None,  # noqa: A002 - as builtins.__import__
+        locals: Mapping[str, Any] | None,  # noqa: A002 - as above
+        fromlist: Sequence[str] | None,
+        level: int,
     ) -> ModuleType:
         absolute = name
         if level and globals is not None:
             absolute = importlib.util.resolve_name("." * level + name, _package_of(globals))
-        if absolute in self._stand_ins:
-            return self._stand_in(absolute, fromlist)
         top = absolute.partition(".")[0]
         if top not in self.packages:
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
+            module = self._replacement(absolute)
+            if module is None:
+                module = builtins.__import__(name, globals, locals, fromlist or (), level)
+            return module if fromlist else self._replacement(top) or module
         module = self.load(absolute)
         if not fromlist:
             return module if level else self.load(top)
         for each in fromlist:
             self._bind(module, absolute, each)
         return module
+
+    def _import_module(self, name: str, package: str | None = None) -> ModuleType:
+        absolute = importlib.util.resolve_name(name, package) if name.startswith(".") else name
+        if absolute.partition(".")[0] in self.packages:
+            return self.load(absolute)
+        return self._replacement(absolute) or importlib.import_module(absolute)
 
     def _bind(self, module: ModuleType, name: str, attribute: str) -> None:
         if attribute == "*":
@@ -138,27 +191,46 @@ class Loader:
                 if exc.name != f"{name}.{attribute}":
                     raise
 
-    def _stand_in(self, name: str, fromlist: Collection[str] | None) -> ModuleType:
-        stand_in = self._stand_ins[name]
-        module = importlib.import_module(stand_in) if isinstance(stand_in, str) else stand_in
-        parent, _, child = name.rpartition(".")
-        if not parent or fromlist:
-            return module
-        # `import a.b` binds a: one that looks like a, but has this b.
-        top = _Proxy(importlib.import_module(parent))
-        setattr(top, child, module)
-        return top
+    def _replacement(self, name: str) -> ModuleType | None:
+        """Return what takes the place of a module that is not loaded here, if anything."""
+        stand_in = self._stand_ins.get(name)
+        if isinstance(stand_in, str):
+            return importlib.import_module(stand_in)
+        if stand_in is None and name in self._parents:
+            # `a`, when `a.b` is replaced: looks like a, but has this b.
+            original = importlib.import_module(name)
+            stand_in = self._stand_ins[name] = _Replaced(original, self._replacement)
+        return stand_in
 
 
-class _Proxy(ModuleType):
-    """A module that looks like another one, but for what is set on it."""
+class _Replaced(ModuleType):
+    """A module that looks like another one, but for submodules that are replaced."""
 
-    def __init__(self, original: ModuleType) -> None:
+    def __init__(
+        self, original: ModuleType, replacement: Callable[[str], ModuleType | None]
+    ) -> None:
         super().__init__(original.__name__, original.__doc__)
         self._original = original
+        self._replacement = replacement
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
+    def __getattr__(self, name: str) -> Any:  # `Any`: whatever the original has
+        return self._replacement(f"{self.__name__}.{name}") or getattr(self._original, name)
+
+
+def _parents_of(name: str) -> Iterator[str]:
+    while name := name.rpartition(".")[0]:
+        yield name
+
+
+def _code_of(name: str, spec: ModuleSpec) -> CodeType:
+    if spec.loader is None:
+        # A namespace package: a folder, and no code.
+        return compile("", name, "exec")
+    get_code = getattr(spec.loader, "get_code", None)
+    code: CodeType | None = get_code(name) if get_code is not None else None
+    if code is None:
+        raise ImportError(f"{name} has no Python code to execute", name=name)
+    return code
 
 
 def _in_any_of(names: frozenset[str]) -> Callable[[str], bool]:
@@ -174,10 +246,14 @@ def _in_any_of(names: frozenset[str]) -> Callable[[str], bool]:
 
 def _find(name: str, package: ModuleType | None) -> ModuleSpec:
     path = None if package is None else getattr(package, "__path__", [])
-    spec = PathFinder.find_spec(name, path)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    return spec
+    # Not importlib.util.find_spec: it imports the parents. The other finders
+    # know packages that are installed for editing.
+    for finder in (PathFinder, *sys.meta_path):
+        find_spec = getattr(finder, "find_spec", None)
+        spec = None if find_spec is None else find_spec(name, path)
+        if isinstance(spec, ModuleSpec):
+            return spec
+    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def _package_of(namespace: Mapping[str, Any]) -> str:
@@ -188,9 +264,7 @@ def _package_of(namespace: Mapping[str, Any]) -> str:
     return str(package)
 
 
-def load(
-    *packages: str, shared: Collection[str] | Callable[[str], bool] = ()
-) -> Any:
+def load(*packages: str, shared: Collection[str] | Callable[[str], bool] = ()) -> Any:
     """Load unmodified packages to run green.
 
     Example::

@@ -41,6 +41,8 @@ class local:  # noqa: N801 - the stdlib's name
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> local:
+        if (args or kwargs) and cls.__init__ is object.__init__:
+            raise TypeError("Initialization arguments are not supported")
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))
         _stores()[self] = {}
@@ -55,10 +57,20 @@ class local:  # noqa: N801 - the stdlib's name
         return store[name] if name in store else object.__getattribute__(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        _store(self)[name] = value
+        if name == "__dict__":
+            raise AttributeError("the attributes of a greenlet cannot be replaced as a whole")
+        store = _store(self)
+        if hasattr(type(getattr(type(self), name, None)), "__set__"):
+            # A property of the subclass decides itself what to keep.
+            object.__setattr__(self, name, value)
+        else:
+            store[name] = value
 
     def __delattr__(self, name: str) -> None:
         store = _store(self)
+        if hasattr(type(getattr(type(self), name, None)), "__delete__"):
+            object.__delattr__(self, name)
+            return
         if name not in store:
             raise AttributeError(f"this greenlet has set no attribute {name!r}")
         del store[name]

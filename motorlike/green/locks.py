@@ -1,4 +1,4 @@
-"""Locks, conditions, events and semaphores for child greenlets.
+"""Locks and conditions for child greenlets.
 
 `green.threading` offers them under the standard library's names. Where those
 would stop the thread, these suspend a greenlet. An uncontended lock costs no
@@ -11,6 +11,7 @@ after it was woken passes the wake-up on.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from greenlet import getcurrent
 
 from motorlike.green.hub import Waiter
 
-__all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore", "get_ident"]
+__all__ = ["Condition", "Lock", "RLock", "get_ident", "wait_seconds"]
 
 
 def get_ident() -> int:
@@ -29,13 +30,29 @@ def get_ident() -> int:
     return id(getcurrent())
 
 
+def wait_seconds(blocking: bool, timeout: float | None) -> float | None:
+    """Return how long an ``acquire`` may wait: ``None`` without limit.
+
+    Raises:
+        ValueError: The arguments contradict each other.
+    """
+    if timeout is None or timeout == -1:
+        return None if blocking else 0
+    if not blocking:
+        raise ValueError("can't specify a timeout for a non-blocking call")
+    if timeout < 0:
+        raise ValueError("timeout value must be a non-negative number")
+    return timeout
+
+
 class Lock:
     """A `threading.Lock`; contended, it suspends the greenlet."""
 
-    __slots__ = ("__weakref__", "_is_locked", "_waiters")
+    __slots__ = ("__weakref__", "_hold", "_waiters")
 
     def __init__(self) -> None:
-        self._is_locked = False
+        # False while free; while held, True or what `_acquire_restore` left.
+        self._hold: object = False
         self._waiters: deque[Waiter] | None = None
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
@@ -44,12 +61,13 @@ class Lock:
         Raises:
             NotInGreenlet: It is taken, and the hub must not wait.
         """
-        if not self._is_locked:
-            self._is_locked = True
+        if blocking and timeout == -1:
+            return self.__enter__()
+        seconds = wait_seconds(blocking, timeout)
+        if not self._hold:
+            self._hold = True
             return True
-        if not blocking or timeout == 0:
-            return False
-        return self._wait(None if timeout < 0 else timeout)
+        return seconds != 0 and self._wait(seconds)
 
     def _wait(self, timeout: float | None) -> bool:
         waiter = Waiter("Lock.acquire()")
@@ -64,47 +82,65 @@ class Lock:
                 self.release()
             raise
         finally:
-            if not waiter.is_woken:
+            if not waiter.is_woken and waiter in self._waiters:
                 self._waiters.remove(waiter)
 
     def release(self) -> None:
         """Give the lock to the next waiter, or free it."""
-        if not self._is_locked:
+        if not self._hold:
             raise RuntimeError("release unlocked lock")
-        if self._waiters:
-            self._waiters.popleft().wake()
-        else:
-            self._is_locked = False
+        while self._waiters:
+            if self._waiters.popleft().wake():
+                self._hold = True
+                return
+        self._hold = False
 
     def locked(self) -> bool:
         """Return whether somebody holds the lock."""
-        return self._is_locked
+        return bool(self._hold)
 
     def __enter__(self) -> bool:
-        if not self._is_locked:
-            self._is_locked = True
+        if not self._hold:
+            self._hold = True
             return True
-        return self.acquire()
+        return self._wait(None)
 
-    def __exit__(self, *exc_info: object) -> None:
-        if self._waiters:
+    def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
+        if self._waiters or not self._hold:
             self.release()
         else:
-            self._is_locked = False
+            self._hold = False
 
     def _is_owned(self) -> bool:
-        return self._is_locked
+        return bool(self._hold)
 
     def _release_save(self) -> int:
         self.release()
         return 1
 
-    def _acquire_restore(self, count: int) -> None:
-        self.acquire()
+    def _acquire_restore(self, count: int, hold: object) -> None:
+        # A greenlet that is cancelled here must still come back with the
+        # lock, as its caller will release it.
+        cancelled = None
+        while True:
+            try:
+                self.__enter__()
+                break
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+        self._hold = hold
+        if cancelled is not None:
+            try:
+                raise cancelled
+            finally:
+                # Its traceback holds this frame: without it, no cycle.
+                del cancelled
 
 
 class RLock:
     """A `threading.RLock`: its greenlet may take it again."""
+
+    __slots__ = ("__weakref__", "_count", "_lock", "_owner")
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -135,8 +171,12 @@ class RLock:
     def __enter__(self) -> bool:
         return self.acquire()
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
         self.release()
+
+    @property
+    def _hold(self) -> object:
+        return self._lock._hold
 
     def _is_owned(self) -> bool:
         return self._owner == get_ident()
@@ -146,10 +186,28 @@ class RLock:
         self._lock.release()
         return count
 
-    def _acquire_restore(self, count: int) -> None:
-        self._lock.acquire()
-        self._owner = get_ident()
-        self._count = count
+    def _acquire_restore(self, count: int, hold: object) -> None:
+        try:
+            self._lock._acquire_restore(1, hold)
+        finally:
+            if self._lock._hold is hold:
+                self._owner = get_ident()
+                self._count = count
+
+
+class _Turn:
+    """One wait in the line of a condition, and its place there.
+
+    While its greenlet holds the lock again, it is the lock's `_hold`: a wait
+    that finds it there was not served, and keeps the place.
+    """
+
+    __slots__ = ("condition", "number", "waiter")
+
+    def __init__(self, condition: Condition, number: int) -> None:
+        self.condition = condition
+        self.number = number
+        self.waiter = Waiter("Condition.wait()")
 
 
 class Condition:
@@ -161,23 +219,30 @@ class Condition:
         self.release = self._lock.release
         self._numbers = itertools.count()
         # Sorted by number: the order of the first wait.
-        self._waiters: deque[tuple[int, Waiter]] = deque()
+        self._waiting: deque[_Turn] = deque()
         self._woken = 0
-        # The greenlet that came back last, and its number, while the lock has
-        # not been let go: if it waits again, it was not served.
-        self._returned: tuple[int, int] | None = None
 
     @property
     def has_line(self) -> bool:
-        """Whether anybody waits, or was woken and has not run yet."""
-        return bool(self._waiters or self._woken)
+        """Whether anybody waits, or was woken and does not hold the lock yet."""
+        return bool(self._waiting or self._woken)
+
+    # The next three are passed several times by each operation of a driver:
+    # what an uncontended lock would do is written out.
 
     def __enter__(self) -> bool:
-        return self._lock.__enter__()
+        lock = self._lock
+        if type(lock) is Lock and not lock._hold:
+            lock._hold = True
+            return True
+        return lock.__enter__()
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._returned = None
-        self._lock.__exit__(*exc_info)
+    def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
+        lock = self._lock
+        if type(lock) is Lock and lock._hold and not lock._waiters:
+            lock._hold = False
+        else:
+            lock.__exit__(exc_type, exc, traceback)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Let go of the lock, wait to be notified, and take the lock again.
@@ -186,45 +251,42 @@ class Condition:
             False if *timeout* seconds passed first.
         """
         self._check_owned("wait on")
-        waiter = Waiter("Condition.wait()")
-        entry = (self._number(), waiter)
-        self._enqueue(entry)
+        turn = _Turn(self, self._number())
+        self._enqueue(turn)
         saved = self._lock._release_save()
+        is_served = False
         try:
-            return self._suspend(entry, timeout)
+            try:
+                turn.waiter.wait(timeout)
+            finally:
+                self._lock._acquire_restore(saved, turn)
+            is_served = True
         finally:
-            self._lock._acquire_restore(saved)
-            self._returned = (get_ident(), entry[0])
+            self._leave(turn, is_served)
+        return turn.waiter.is_woken
 
-    def _suspend(self, entry: tuple[int, Waiter], timeout: float | None) -> bool:
-        waiter = entry[1]
-        try:
-            notified = waiter.wait(timeout)
-        except BaseException:
-            if waiter.is_woken:
+    def _leave(self, turn: _Turn, is_served: bool) -> None:
+        if turn.waiter.is_woken:
+            self._woken -= 1
+            if not is_served:
                 # The wake-up stood for something that is free now.
                 self._wake(1)
-            raise
-        finally:
-            if waiter.is_woken:
-                self._woken -= 1
-            else:
-                self._waiters.remove(entry)
-        return notified
+        elif turn in self._waiting:
+            self._waiting.remove(turn)
 
     def _number(self) -> int:
-        returned, self._returned = self._returned, None
-        if returned is not None and returned[0] == get_ident():
-            return returned[1]
+        hold = self._lock._hold
+        if isinstance(hold, _Turn) and hold.condition is self:
+            return hold.number
         return next(self._numbers)
 
-    def _enqueue(self, entry: tuple[int, Waiter]) -> None:
-        waiters = self._waiters
-        if not waiters or waiters[-1][0] < entry[0]:
-            waiters.append(entry)
+    def _enqueue(self, turn: _Turn) -> None:
+        waiting = self._waiting
+        if not waiting or waiting[-1].number < turn.number:
+            waiting.append(turn)
             return
-        position = next(i for i, (number, _) in enumerate(waiters) if number > entry[0])
-        waiters.insert(position, entry)
+        places = enumerate(waiting)
+        waiting.insert(next(i for i, each in places if each.number > turn.number), turn)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until ``predicate()`` is true; return its last value."""
@@ -238,104 +300,20 @@ class Condition:
 
     def notify(self, n: int = 1) -> None:
         """Wake the *n* that have waited longest."""
-        self._check_owned("notify")
-        self._wake(n)
+        if self._waiting or type(self._lock) is not Lock or not self._lock._hold:
+            self._check_owned("notify")
+            self._wake(n)
 
     def notify_all(self) -> None:
         """Wake all who wait."""
-        self.notify(len(self._waiters))
+        self.notify(len(self._waiting))
 
     def _wake(self, n: int) -> None:
-        # All in line are waiting: one that times out or is cancelled takes
-        # itself out before any other greenlet runs.
-        for _ in range(min(n, len(self._waiters))):
-            _, waiter = self._waiters.popleft()
-            self._woken += 1
-            waiter.wake()
+        while n > 0 and self._waiting:
+            if self._waiting.popleft().waiter.wake():
+                self._woken += 1
+                n -= 1
 
     def _check_owned(self, verb: str) -> None:
         if not self._lock._is_owned():
             raise RuntimeError(f"cannot {verb} un-acquired lock")
-
-
-class Event:
-    """A `threading.Event`."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-        self._waiters: set[Waiter] = set()
-
-    def is_set(self) -> bool:
-        """Return whether the event is set."""
-        return self._is_set
-
-    def set(self) -> None:
-        """Set the event, and wake all who wait for it."""
-        self._is_set = True
-        for waiter in self._waiters:
-            waiter.wake()
-
-    def clear(self) -> None:
-        """Let later waits wait again."""
-        self._is_set = False
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the event is set; return False after *timeout* seconds."""
-        if self._is_set:
-            return True
-        waiter = Waiter("Event.wait()")
-        self._waiters.add(waiter)
-        try:
-            return waiter.wait(timeout)
-        finally:
-            self._waiters.discard(waiter)
-
-
-class Semaphore:
-    """A `threading.Semaphore`."""
-
-    def __init__(self, value: int = 1) -> None:
-        if value < 0:
-            raise ValueError("semaphore initial value must be >= 0")
-        self._condition = Condition(Lock())
-        self._value = value
-
-    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        """Take one; return whether there was one in time."""
-        with self._condition:
-            if not self._value and not blocking:
-                return False
-            if not self._condition.wait_for(lambda: self._value, timeout):
-                return False
-            self._value -= 1
-            return True
-
-    def release(self, n: int = 1) -> None:
-        """Give *n* back."""
-        with self._condition:
-            self._value += n
-            self._condition.notify(n)
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
-
-
-class BoundedSemaphore(Semaphore):
-    """A `threading.BoundedSemaphore`: more releases than acquires are an error."""
-
-    def __init__(self, value: int = 1) -> None:
-        super().__init__(value)
-        self._initial = value
-
-    def release(self, n: int = 1) -> None:
-        """Give *n* back.
-
-        Raises:
-            ValueError: More were given back than taken.
-        """
-        if self._value + n > self._initial:
-            raise ValueError("Semaphore released too many times")
-        super().release(n)

@@ -25,9 +25,12 @@ else:
 
 __all__ = ["Empty", "Full", "LifoQueue", "PriorityQueue", "Queue", "SimpleQueue"]
 
-if TYPE_CHECKING:
-    from queue import Full
-else:
-    Full = _green.Full
-# What callers catch is the class that everybody else raises.
+# What callers catch is the class that everybody else raises: the green module,
+# which is our own copy, raises these as well.
 Empty = _stdlib.Empty
+Full = _stdlib.Full
+if not TYPE_CHECKING:
+    _green.Full = Full
+    if hasattr(_stdlib, "ShutDown"):
+        ShutDown = _green.ShutDown = _stdlib.ShutDown
+        __all__ += ["ShutDown"]

@@ -3,19 +3,23 @@
 For drivers that look at a socket's readiness themselves, PyMongo's liveness
 check and its pyOpenSSL sockets among them.
 
-Rule: the answer is always the kernel's, from a `poll` that does not wait.
+Rule: the answer is the kernel's, from a `poll` that does not wait, with the
+bytes that green sockets have read already.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import select as _stdlib
 import time
+from asyncio import _get_running_loop
 from collections.abc import Iterable
 from typing import Any
 
 from tornado.ioloop import IOLoop
 
-from motorlike.green.hub import Hub, Waiter
+from motorlike.green.hub import Hub, Waiter, current_hub
 from motorlike.green.stream import GreenStream
 
 __all__ = [
@@ -37,8 +41,6 @@ POLLERR = _stdlib.POLLERR
 POLLHUP = _stdlib.POLLHUP
 POLLNVAL = _stdlib.POLLNVAL
 error = OSError
-
-_READS = POLLIN | POLLPRI
 
 
 class poll:  # noqa: N801 - the stdlib's name
@@ -72,7 +74,7 @@ class poll:  # noqa: N801 - the stdlib's name
         Returns:
             Pairs of descriptor and event mask, none if the time ran out.
         """
-        ready = self._poll.poll(0)
+        ready = self._poll_now()
         if ready or timeout == 0:
             return ready
         deadline = None
@@ -83,7 +85,17 @@ class poll:  # noqa: N801 - the stdlib's name
             if remaining is not None and remaining <= 0:
                 break
             _wait_for_any(self._masks, remaining)
-            ready = self._poll.poll(0)
+            ready = self._poll_now()
+        return ready
+
+    def _poll_now(self) -> list[tuple[int, int]]:
+        ready = self._poll.poll(0)
+        read_ahead = _read_ahead(self._masks)
+        if read_ahead:
+            events = dict(ready)
+            for fd in read_ahead:
+                events[fd] = events.get(fd, 0) | POLLIN
+            ready = list(events.items())
         return ready
 
 
@@ -91,32 +103,50 @@ def _descriptor(fd: Any) -> int:
     return fd if isinstance(fd, int) else int(fd.fileno())
 
 
+def _read_ahead(masks: dict[int, int]) -> list[int]:
+    # The bytes that a green socket has read ahead are not the kernel's to
+    # tell of any more, but they can be read.
+    if _get_running_loop() is None:
+        return []
+    streams = current_hub().streams
+    return [
+        fd
+        for fd, mask in masks.items()
+        if mask & POLLIN and isinstance(stream := streams.get(fd), GreenStream) and stream.buffered
+    ]
+
+
 def _wait_for_any(masks: dict[int, int], timeout: float | None) -> None:
     waiter = Waiter("poll()")
-    hub = waiter.hub
-    # The IOLoop takes a descriptor once, and a stream may hold that place.
-    lent = [hub.streams[fd] for fd in masks if fd in hub.streams]
-    streams = [stream for stream in lent if isinstance(stream, GreenStream)]
-    for stream in streams:
-        stream.stop_watching()
     loop = IOLoop.current()
+    # The IOLoop takes each descriptor once, and a stream or another greenlet
+    # that polls may hold its place: so a duplicate is watched.
+    duplicates: list[int] = []
+
+    def on_event(fd: int, events: int) -> None:
+        waiter.wake()
+
     try:
         for fd, mask in masks.items():
-            loop.add_handler(fd, lambda *_: waiter.wake(), _events(mask))
+            events = _events(mask)
+            if events:
+                duplicates.append(os.dup(fd))
+                loop.add_handler(duplicates[-1], on_event, events)
         waiter.wait(timeout)
     finally:
-        _stop_watching(hub, loop, masks)
+        _stop_watching(waiter.hub, loop, duplicates)
 
 
-def _stop_watching(hub: Hub, loop: IOLoop, masks: dict[int, int]) -> None:
-    if hub.loop.is_closed():
-        return
-    for fd in masks:
-        loop.remove_handler(fd)
+def _stop_watching(hub: Hub, loop: IOLoop, duplicates: list[int]) -> None:
+    for fd in duplicates:
+        if not hub.loop.is_closed():
+            loop.remove_handler(fd)
+        os.close(fd)
 
 
 def _events(mask: int) -> int:
-    return (IOLoop.READ if mask & _READS else 0) | (IOLoop.WRITE if mask & POLLOUT else 0)
+    # Nothing for POLLPRI alone: the IOLoop cannot tell urgent bytes from others.
+    return (IOLoop.READ if mask & POLLIN else 0) | (IOLoop.WRITE if mask & POLLOUT else 0)
 
 
 def select(
@@ -135,6 +165,8 @@ def select(
     for fd, mask in masks.items():
         poller.register(fd, mask)
     events = dict(poller.poll(None if timeout is None else timeout * 1000))
+    if any(mask & POLLNVAL for mask in events.values()):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     found = (POLLIN | POLLHUP | POLLERR, POLLOUT | POLLERR, POLLPRI)
     readable, writable, exceptional = (
         [each for each in objects if events.get(_descriptor(each), 0) & mask]

@@ -19,6 +19,12 @@ from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from motorlike.green import hub
+from motorlike.green.descriptor import Descriptor
+from motorlike.green.names import (
+    getaddrinfo,
+    resolve,
+)
+from motorlike.green.readiness import remaining_seconds
 from motorlike.green.stream import GreenStream, PlainStream
 
 _T = TypeVar("_T")
@@ -28,6 +34,9 @@ _Buffer = bytes | bytearray | memoryview
 # Blocking calls without a green form are left out, so that a driver which
 # needs one fails at once instead of stopping the loop.
 _BLOCKING = {"create_server", "fromshare", "send_fds", "recv_fds"}
+
+# For drivers that write `from socket import *`.
+__all__ = [name for name in _stdlib.__all__ if name not in _BLOCKING]
 
 
 def __getattr__(name: str) -> Any:
@@ -40,7 +49,7 @@ error = OSError
 timeout = TimeoutError
 
 
-class socket:  # noqa: N801 - the stdlib's name
+class socket(Descriptor):  # noqa: N801 - the stdlib's name
     """A `socket.socket` for child greenlets.
 
     Args: as `socket.socket`.
@@ -65,9 +74,9 @@ class socket:  # noqa: N801 - the stdlib's name
         return self
 
     def _adopt(self, sock: _stdlib.socket) -> None:
-        self._timeout: float | None = sock.gettimeout()
+        self._timeout = sock.gettimeout()
         sock.setblocking(False)
-        self._sock: _stdlib.socket = sock
+        self._sock = sock
         self._opened: GreenStream | None = None
         self._closed = False
         self._io_refs = 0
@@ -80,61 +89,83 @@ class socket:  # noqa: N801 - the stdlib's name
             if self._closed:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             hub.current_worker("a socket's first use")
-            stream = self._opened = PlainStream(self._sock)
+            stream = self._opened = self._make_stream()
         return stream
+
+    def _make_stream(self) -> GreenStream:
+        return PlainStream(self._sock)
 
     # -- sending and receiving --------------------------------------------
 
     def sendall(self, data: _Buffer, flags: int = 0) -> None:
         """Send all of *data*, or raise."""
-        _refuse_flags(flags)
-        if not isinstance(data, bytes):
-            data = memoryview(data).cast("B")
+        if flags:
+            _refuse_flags(flags)
+        if type(data) is not bytes:
+            data = _bytes_of(data)
         (self._opened or self._stream).send_all(data, self._timeout)
 
     def send(self, data: _Buffer, flags: int = 0) -> int:
         """Send some of *data*; return how many bytes."""
         _refuse_flags(flags)
-        return self._stream.send(memoryview(data).cast("B"), self._timeout)
+        return self._stream.send(_bytes_of(data), self._timeout)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into a writable *buffer*; return how many bytes, 0 at the end."""
         if flags:
-            return self._receive_with_flags(buffer, nbytes, flags)
-        view = buffer if type(buffer) is memoryview else memoryview(buffer).cast("B")
+            return self._receive_with_flags(_sized(_bytes_of(buffer), nbytes), flags)
+        if type(buffer) is memoryview and buffer.format == "B":
+            view = buffer
+        else:
+            view = _bytes_of(buffer)
         if nbytes:
-            view = view[:nbytes]
+            view = _sized(view, nbytes)
         return (self._opened or self._stream).recv_into(view, self._timeout)
-
-    def _receive_with_flags(self, buffer: Any, nbytes: int, flags: int) -> int:
-        data = self.recv(nbytes or len(memoryview(buffer).cast("B")), flags)
-        memoryview(buffer).cast("B")[: len(data)] = data
-        return len(data)
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to *bufsize* bytes; ``b""`` at the end."""
-        if flags:
-            if self._opened is not None and self._opened.buffered:
-                raise OSError(errno.EOPNOTSUPP, "flags cannot be used on bytes already received")
-            return self._retry(lambda: self._sock.recv(bufsize, flags))
         buffer = memoryview(bytearray(bufsize))
+        if flags:
+            return bytes(buffer[: self._receive_with_flags(buffer, flags)])
         return bytes(buffer[: self._stream.recv_into(buffer, self._timeout)])
+
+    def _receive_with_flags(self, buffer: memoryview, flags: int) -> int:
+        stream = self._opened
+        if stream is not None and stream.buffered:
+            if flags & ~_stdlib.MSG_PEEK:
+                raise OSError(errno.EOPNOTSUPP, "flags cannot be used on bytes already received")
+            data = stream.peek(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        return self._retry(lambda: self._sock.recv_into(buffer, 0, flags))
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:
         """Receive a datagram; return it and the sender's address."""
+        if self._is_read_ahead:
+            return self.recv(bufsize, flags), None
         return self._retry(lambda: self._sock.recvfrom(bufsize, flags))
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """Receive a datagram into *buffer*; return its size and the sender's address."""
+        if self._is_read_ahead:
+            return self.recv_into(buffer, nbytes, flags), None
         return self._retry(lambda: self._sock.recvfrom_into(buffer, nbytes, flags))
+
+    @property
+    def _is_read_ahead(self) -> bool:
+        return self._opened is not None and self._opened.buffered > 0
 
     def sendto(self, data: _Buffer, *args: Any) -> int:
         """Send a datagram to an address; return how many bytes."""
-        return self._retry(lambda: self._sock.sendto(data, *args), for_writing=True)
+        if not args:
+            raise TypeError("sendto() takes the data, flags if any, and an address")
+        target = (*args[:-1], resolve(self._sock, args[-1]))
+        return self._retry(lambda: self._sock.sendto(data, *target), for_writing=True)
 
     def accept(self) -> tuple[socket, Any]:
         """Wait for a connection; return its green socket and the peer's address."""
-        sock, address = self._retry(self._sock.accept)
+        # Not self._sock.accept: a TLS socket's own would shake hands, blocking.
+        sock, address = self._retry(lambda: _stdlib.socket.accept(self._sock))
         sock.settimeout(_stdlib.getdefaulttimeout())
         return socket._wrap(sock), address
 
@@ -146,24 +177,33 @@ class socket:  # noqa: N801 - the stdlib's name
             except BlockingIOError:
                 if self._timeout == 0:
                     raise
-            remaining = None if deadline is None else deadline - time.monotonic()
-            stream = self._stream
-            (stream.wait_writable if for_writing else stream.wait_readable)(remaining)
+            remaining = remaining_seconds(deadline)
+            if for_writing:
+                self._stream.wait_writable(remaining)
+            else:
+                self._stream.wait_readable(remaining)
 
     # -- connecting -------------------------------------------------------
 
+    def bind(self, address: Any) -> None:
+        """Bind to a local *address*."""
+        self._sock.bind(resolve(self._sock, address))
+
     def connect(self, address: Any) -> None:
-        """Connect to *address*; a host name is looked up without blocking."""
-        if self._timeout == 0:
-            self._sock.connect(address)
-            return
+        """Connect to *address*; a host name is looked up without blocking.
+
+        The time-out includes the look-up.
+        """
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        if self._timeout == 0:
+            self._sock.connect(resolve(self._sock, address))
+            return
         hub.current_worker("connect()")
         if self._sock.family == getattr(_stdlib, "AF_UNIX", None):
             self._connect_unix(address, deadline)
         else:
-            resolved = self._resolve(address)
-            self._stream.open(resolved, _remaining(deadline))
+            resolved = resolve(self._sock, address)
+            self._stream.open(resolved, remaining_seconds(deadline))
 
     def _connect_unix(self, address: Any, deadline: float | None) -> None:
         # A full backlog is EAGAIN here, and no event tells when it has room.
@@ -172,103 +212,28 @@ class socket:  # noqa: N801 - the stdlib's name
                 self._sock.connect(address)
                 return
             except BlockingIOError:
-                remaining = _remaining(deadline)
+                remaining = remaining_seconds(deadline)
                 hub.sleep(0.01 if remaining is None else min(remaining, 0.01))
-
-    def _resolve(self, address: Any) -> Any:
-        host, port, *rest = address
-        found = getaddrinfo(host, port, self._sock.family, self._sock.type, self._sock.proto)
-        return (*found[0][4][:2], *rest) if rest else found[0][4]
 
     def connect_ex(self, address: Any) -> int:
         """Connect; return an errno instead of raising `OSError`."""
         try:
             self.connect(address)
-        except TimeoutError:
-            return errno.EAGAIN
         except OSError as exc:
-            if exc.errno is None or isinstance(exc, _stdlib.gaierror):
+            if isinstance(exc, _stdlib.gaierror):
                 raise
-            return exc.errno
+            if exc.errno is not None:
+                return exc.errno
+            if isinstance(exc, TimeoutError):
+                return errno.EAGAIN
+            raise
         return 0
 
-    # -- time-outs --------------------------------------------------------
-
-    def settimeout(self, value: float | None) -> None:
-        """Set the seconds a call may wait: ``None`` without limit, 0 not at all."""
-        if value is not None and value < 0:
-            raise ValueError("Timeout value out of range")
-        self._timeout = value
-
-    def gettimeout(self) -> float | None:
-        """Return the seconds that a call may wait."""
-        return self._timeout
-
-    @property
-    def timeout(self) -> float | None:
-        """The seconds that a call may wait."""
-        return self._timeout
-
-    def setblocking(self, flag: bool) -> None:
-        """Wait without limit, or not at all."""
-        self._timeout = None if flag else 0.0
-
-    def getblocking(self) -> bool:
-        """Return whether calls may wait."""
-        return self._timeout != 0
-
-    # -- the rest is the descriptor's -------------------------------------
-
-    @property
-    def family(self) -> int:
-        """The address family."""
-        return self._sock.family
-
-    @property
-    def type(self) -> int:
-        """The socket type."""
-        return self._sock.type
-
-    @property
-    def proto(self) -> int:
-        """The protocol number."""
-        return self._sock.proto
-
-    def bind(self, address: Any) -> None:
-        """Bind to a local *address*."""
-        self._sock.bind(address)
-
-    def listen(self, *backlog: int) -> None:
-        """Take connections."""
-        self._sock.listen(*backlog)
+    # -- the end ----------------------------------------------------------
 
     def fileno(self) -> int:
         """Return the file descriptor, -1 once closed."""
         return -1 if self._closed else self._sock.fileno()
-
-    def getpeername(self) -> Any:
-        """Return the peer's address."""
-        return self._sock.getpeername()
-
-    def getsockname(self) -> Any:
-        """Return the socket's own address."""
-        return self._sock.getsockname()
-
-    def getsockopt(self, *args: Any) -> Any:
-        """Return a socket option."""
-        return self._sock.getsockopt(*args)
-
-    def setsockopt(self, *args: Any) -> None:
-        """Set a socket option."""
-        self._sock.setsockopt(*args)
-
-    def get_inheritable(self) -> bool:
-        """Return whether child processes inherit the descriptor."""
-        return self._sock.get_inheritable()
-
-    def set_inheritable(self, inheritable: bool) -> None:
-        """Set whether child processes inherit the descriptor."""
-        self._sock.set_inheritable(inheritable)
 
     def shutdown(self, how: int) -> None:
         """Shut down one or both directions."""
@@ -283,7 +248,17 @@ class socket:  # noqa: N801 - the stdlib's name
         if self._opened is not None and not self._closed:
             self._opened.release()
         self._closed = True
-        return self._sock.detach()
+        fd = self._sock.detach()
+        if fd >= 0 and self._timeout is None:
+            # As the standard library's socket would have left it.
+            os.set_blocking(fd, True)
+        return fd
+
+    def dup(self) -> socket:
+        """Return a green socket on a duplicate of the descriptor."""
+        copy = socket._wrap(self._sock.dup())
+        copy.settimeout(self._timeout)
+        return copy
 
     def close(self) -> None:
         """Close the socket, once the files made from it are closed too."""
@@ -324,10 +299,11 @@ class socket:  # noqa: N801 - the stdlib's name
         if stream is None or self._closed or stream.closed():
             return
         loop = stream.hub.loop
-        if loop.is_closed():
-            stream.close()
-        else:
+        try:
             loop.call_soon_threadsafe(stream.close)
+        except RuntimeError:
+            # The loop is closed: no waiting, and nothing to tell it.
+            stream.forget()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"fd={self._sock.fileno()}"
@@ -340,67 +316,30 @@ class socket:  # noqa: N801 - the stdlib's name
 SocketType = socket
 
 
+def _bytes_of(buffer: Any) -> memoryview:
+    return memoryview(buffer).cast("B")
+
+
+def _sized(view: memoryview, nbytes: int) -> memoryview:
+    if nbytes < 0:
+        raise ValueError("negative buffersize in recv_into")
+    if nbytes > len(view):
+        raise ValueError("buffer too small for requested bytes")
+    return view[:nbytes] if nbytes else view
+
+
 def _refuse_flags(flags: int) -> None:
     if flags:
         raise OSError(errno.EOPNOTSUPP, f"green sockets send without flags, not {flags:#x}")
 
 
-def _remaining(deadline: float | None) -> float | None:
-    if deadline is None:
-        return None
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise TimeoutError("timed out")
-    return remaining
-
-
-# -- names, looked up without blocking ------------------------------------
-
-
-def getaddrinfo(
-    host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0  # noqa: A002
-) -> list[Any]:
-    """As `socket.getaddrinfo`; a name goes through the loop's executor."""
-    try:
-        # An address needs no look-up, and so no thread.
-        return _stdlib.getaddrinfo(
-            host, port, family, type, proto, flags | _stdlib.AI_NUMERICHOST
-        )
-    except _stdlib.gaierror:
-        return hub.offload(_stdlib.getaddrinfo, host, port, family, type, proto, flags)
-
-
-def gethostbyname(hostname: str) -> str:
-    """As `socket.gethostbyname`, in the loop's executor."""
-    return hub.offload(_stdlib.gethostbyname, hostname)
-
-
-def gethostbyname_ex(hostname: str) -> Any:
-    """As `socket.gethostbyname_ex`, in the loop's executor."""
-    return hub.offload(_stdlib.gethostbyname_ex, hostname)
-
-
-def gethostbyaddr(ip_address: str) -> Any:
-    """As `socket.gethostbyaddr`, in the loop's executor."""
-    return hub.offload(_stdlib.gethostbyaddr, ip_address)
-
-
-def getnameinfo(sockaddr: Any, flags: int) -> tuple[str, str]:
-    """As `socket.getnameinfo`, in the loop's executor."""
-    return hub.offload(_stdlib.getnameinfo, sockaddr, flags)
-
-
-def getfqdn(name: str = "") -> str:
-    """As `socket.getfqdn`, in the loop's executor."""
-    return hub.offload(_stdlib.getfqdn, name)
-
-
-_DEFAULT_TIMEOUT: Any = object()
+# The mark that drivers pass on for "no time-out was named".
+_GLOBAL_DEFAULT_TIMEOUT: Any = vars(_stdlib)["_GLOBAL_DEFAULT_TIMEOUT"]
 
 
 def create_connection(
-    address: tuple[str, int],
-    timeout: Any = _DEFAULT_TIMEOUT,
+    address: tuple[Any, Any],
+    timeout: Any = _GLOBAL_DEFAULT_TIMEOUT,
     source_address: Any = None,
     *,
     all_errors: bool = False,
@@ -408,27 +347,35 @@ def create_connection(
     """Connect to the first of the host's addresses that answers.
 
     Raises:
-        OSError: None did: the first error, or with *all_errors* an
+        OSError: None did: the last error, or with *all_errors* an
             `ExceptionGroup` of them all.
     """
     errors: list[Exception] = []
     for family, kind, proto, _, resolved in getaddrinfo(*address, type=_stdlib.SOCK_STREAM):
-        sock = None
         try:
-            sock = socket(family, kind, proto)
-            if timeout is not _DEFAULT_TIMEOUT:
-                sock.settimeout(timeout)
-            if source_address:
-                sock.bind(source_address)
-            sock.connect(resolved)
-            return sock
+            return _connected(socket(family, kind, proto), resolved, timeout, source_address)
         except OSError as exc:
             errors.append(exc)
-            if sock is not None:
-                sock.close()
-    if all_errors and errors:
-        raise ExceptionGroup("create_connection failed", errors)
-    raise errors[0] if errors else OSError("getaddrinfo returns an empty list")
+    try:
+        if all_errors and errors:
+            raise ExceptionGroup("create_connection failed", errors)
+        raise errors[-1] if errors else OSError("getaddrinfo returns an empty list")
+    finally:
+        # Their tracebacks hold this frame: without them, no cycle.
+        errors.clear()
+
+
+def _connected(sock: socket, address: Any, timeout: Any, source_address: Any) -> socket:
+    try:
+        if timeout is not _GLOBAL_DEFAULT_TIMEOUT:
+            sock.settimeout(timeout)
+        if source_address:
+            sock.bind(source_address)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def socketpair(*args: Any) -> tuple[socket, socket]:
@@ -437,6 +384,6 @@ def socketpair(*args: Any) -> tuple[socket, socket]:
     return socket._wrap(first), socket._wrap(second)
 
 
-def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:  # noqa: A002
+def fromfd(fd: int, family: int, type: int, proto: int = 0) -> socket:  # noqa: A002 - the stdlib's
     """Return a green socket on a duplicate of *fd*."""
     return socket._wrap(_stdlib.fromfd(fd, family, type, proto))

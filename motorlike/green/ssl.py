@@ -14,9 +14,9 @@ import os
 import ssl as _stdlib
 from typing import Any
 
-from motorlike.green import hub
 from motorlike.green import socket as green_socket
-from motorlike.green.stream import TLSStream
+from motorlike.green.stream import GreenStream
+from motorlike.green.tls import TLSStream
 
 __all__ = ["SSLContext", "SSLSocket", "create_default_context"]
 
@@ -29,7 +29,9 @@ class SSLSocket(green_socket.socket):
     """A green `ssl.SSLSocket`. `SSLContext.wrap_socket` makes them."""
 
     _sock: _stdlib.SSLSocket
-    _opened: TLSStream | None
+    do_handshake_on_connect = True
+    # The session to resume, for a socket that will be connected later.
+    _session: _stdlib.SSLSession | None = None
 
     @classmethod
     def _over(cls, sock: green_socket.socket, tls: _stdlib.SSLSocket) -> SSLSocket:
@@ -38,21 +40,74 @@ class SSLSocket(green_socket.socket):
         self._timeout = sock.gettimeout()
         return self
 
-    def _start(self) -> None:
-        # The stream begins the handshake by itself, so it is made for that.
-        self._opened = TLSStream(self._sock, ssl_options=self._sock.context)
+    def _make_stream(self) -> GreenStream:
+        return TLSStream(self._sock)
+
+    @property
+    def _tls(self) -> TLSStream:
+        stream = self._stream
+        assert isinstance(stream, TLSStream)
+        return stream
 
     def do_handshake(self, block: bool = False) -> None:
         """Perform the TLS handshake, with certificate and host-name checks."""
-        hub.current_worker("do_handshake()")
-        if self._opened is None:
-            self._start()
-        assert self._opened is not None
-        self._opened.shake_hands(None if block and self._timeout == 0 else self._timeout)
+        self._tls.shake_hands(None if block and self._timeout == 0 else self._timeout)
 
-    def connect(self, address: Any) -> None:
-        """Connecting comes before wrapping: wrap a connected socket instead."""
-        raise ValueError("connect the green socket first, then wrap it in TLS")
+    def _shake_hands_if_due(self) -> None:
+        if self.do_handshake_on_connect and _is_connected(self._sock):
+            try:
+                self.do_handshake()
+            except BaseException:
+                self.close()
+                raise
+
+    def connect(self, address: Any) -> None:  # `Any`: as the family has it
+        """Connect a socket that was wrapped first, and shake hands.
+
+        When it fails, the socket is closed.
+        """
+        unconnected = self._sock
+        plain = green_socket.socket(fileno=unconnected.detach())
+        plain.settimeout(self._timeout)
+        self._closed = True
+        try:
+            plain.connect(address)
+            # A stdlib SSLSocket learns only when it is made that it is connected.
+            connected = self._wrap_alike(plain, unconnected, session=self._session)
+        except BaseException:
+            plain.close()
+            raise
+        self._take_over(connected)
+
+    def _wrap_alike(
+        self,
+        plain: green_socket.socket,
+        model: _stdlib.SSLSocket,
+        session: _stdlib.SSLSession | None = None,
+    ) -> SSLSocket:
+        context = model.context
+        assert isinstance(context, SSLContext)
+        return context.wrap_socket(
+            plain,
+            server_side=model.server_side,
+            do_handshake_on_connect=self.do_handshake_on_connect,
+            suppress_ragged_eofs=vars(model)["suppress_ragged_eofs"],
+            server_hostname=model.server_hostname,
+            session=session,
+        )
+
+    def _take_over(self, other: SSLSocket) -> None:
+        self._sock, self._opened, self._closed = other._sock, other._opened, False
+        other._opened, other._closed = None, True
+
+    def accept(self) -> tuple[SSLSocket, Any]:
+        """Wait for a connection; return its TLS socket and the peer's address."""
+        plain, address = super().accept()
+        try:
+            return self._wrap_alike(plain, self._sock), address
+        except BaseException:
+            plain.close()
+            raise
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
         """Receive up to *len* bytes, or into *buffer*."""
@@ -69,17 +124,9 @@ class SSLSocket(green_socket.socket):
 
     def unwrap(self) -> green_socket.socket:
         """End TLS in both directions; return the plain green socket."""
-        while True:
-            try:
-                self._sock.unwrap()
-                break
-            except _stdlib.SSLWantReadError:
-                self._stream.wait_readable(self._timeout)
-            except _stdlib.SSLWantWriteError:
-                self._stream.wait_writable(self._timeout)
-        family, kind, proto = self.family, self.type, self.proto
+        self._tls.unwrap(self._timeout)
         timeout = self._timeout
-        plain = green_socket.socket(family, kind, proto, fileno=self.detach())
+        plain = green_socket.socket(fileno=self.detach())
         plain.settimeout(timeout)
         return plain
 
@@ -95,7 +142,7 @@ class SSLSocket(green_socket.socket):
 
     @session.setter
     def session(self, session: _stdlib.SSLSession) -> None:
-        self._sock.session = session
+        self._session = self._sock.session = session
 
     @property
     def session_reused(self) -> bool | None:
@@ -168,25 +215,36 @@ class SSLContext(_stdlib.SSLContext):
         """
         if sock._closed:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        plain = sock._sock if sock._opened is None else sock._opened.release()
-        sock._opened = None
-        tls = super().wrap_socket(
-            plain,
-            server_side=server_side,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=suppress_ragged_eofs,
-            server_hostname=server_hostname,
-            session=session,
-        )
-        sock._closed = True
+        if sock._opened is not None:
+            sock._opened.release()
+            sock._opened = None
+        try:
+            tls = super().wrap_socket(
+                sock._sock,
+                server_side=server_side,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=suppress_ragged_eofs,
+                server_hostname=server_hostname,
+                session=session,
+            )
+        finally:
+            # What was refused before it was wrapped can go on unencrypted.
+            sock._closed = sock._sock.fileno() < 0
         green = SSLSocket._over(sock, tls)
-        if do_handshake_on_connect:
-            try:
-                green.do_handshake()
-            except BaseException:
-                green.close()
-                raise
+        green.do_handshake_on_connect = do_handshake_on_connect
+        green._session = session
+        green._shake_hands_if_due()
         return green
+
+
+def _is_connected(sock: _stdlib.SSLSocket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError as exc:
+        if exc.errno != errno.ENOTCONN:
+            raise
+        return False
+    return True
 
 
 def create_default_context(
@@ -197,18 +255,10 @@ def create_default_context(
     cadata: str | bytes | None = None,
 ) -> SSLContext:
     """As `ssl.create_default_context`, for green sockets."""
-    is_client = purpose == _stdlib.Purpose.SERVER_AUTH
-    context = SSLContext(
-        _stdlib.PROTOCOL_TLS_CLIENT if is_client else _stdlib.PROTOCOL_TLS_SERVER
-    )
-    template = _stdlib.create_default_context(purpose, cafile=cafile, capath=capath, cadata=cadata)
-    context.options = template.options
-    context.verify_flags = template.verify_flags
-    context.verify_mode = template.verify_mode
-    if cafile or capath or cadata:
-        context.load_verify_locations(cafile, capath, cadata)
-    elif context.verify_mode != _stdlib.CERT_NONE:
-        context.load_default_certs(purpose)
+    context = _stdlib.create_default_context(purpose, cafile=cafile, capath=capath, cadata=cadata)
+    # Made and set up by the standard library; only its sockets are green.
+    context.__class__ = SSLContext
+    assert isinstance(context, SSLContext)
     return context
 
 

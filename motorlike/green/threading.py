@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import threading as _stdlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,15 +20,8 @@ from greenlet import getcurrent, greenlet
 from motorlike.green import hub
 from motorlike.green.hub import GreenFuture
 from motorlike.green.local import local
-from motorlike.green.locks import (
-    BoundedSemaphore,
-    Condition,
-    Event,
-    Lock,
-    RLock,
-    Semaphore,
-    get_ident,
-)
+from motorlike.green.locks import Condition, Lock, RLock, get_ident
+from motorlike.green.signals import BoundedSemaphore, Event, Semaphore
 
 __all__ = [
     "TIMEOUT_MAX",
@@ -61,8 +54,9 @@ excepthook = _stdlib.excepthook
 _names = itertools.count(1)
 # The thread object of each greenlet that runs one.
 _running: WeakKeyDictionary[greenlet, Thread] = WeakKeyDictionary()
-# Where `collect_starts` gathers threads instead of starting them.
-_collected: list[list[Thread]] = []
+# Where `collect_starts` gathers threads instead of starting them: in its own
+# greenlet and operating-system thread only.
+_collected: ContextVar[list[Thread] | None] = ContextVar("_collected", default=None)
 
 
 class Thread:
@@ -105,8 +99,9 @@ class Thread:
         """
         if self._future is not None:
             raise RuntimeError("threads can only be started once")
-        if _collected:
-            _collected[-1].append(self)
+        collected = _collected.get()
+        if collected is not None:
+            collected.append(self)
             return
         current = hub.current_hub()
         self._future = GreenFuture(loop=current.loop)
@@ -120,9 +115,18 @@ class Thread:
             self.run()
         except SystemExit:
             return
+        except Exception as exc:  # noqa: BLE001 - as a thread's: nobody awaits it
+            self._report(exc)
         finally:
             del _running[self._greenlet]
             self._ended.set()
+
+    def _report(self, exc: Exception) -> None:
+        worker = hub.current_worker("a green thread")
+        if not worker.hub.is_closed:
+            worker.hub.loop.call_exception_handler(
+                {"message": f"green thread {self.name!r} ended by an exception", "exception": exc}
+            )
 
     def run(self) -> None:
         """Call the target."""
@@ -199,11 +203,11 @@ def collect_starts() -> Iterator[list[Thread]]:
     For building a driver's objects where no loop runs yet.
     """
     threads: list[Thread] = []
-    _collected.append(threads)
+    token = _collected.set(threads)
     try:
         yield threads
     finally:
-        _collected.remove(threads)
+        _collected.reset(token)
 
 
 def current_thread() -> Thread | _stdlib.Thread:

@@ -1,0 +1,43 @@
+"""Learning that an event loop is about to close, without patching it.
+
+Hubs use this to unwind their greenlets while the loop can still run.
+
+Rule: nothing here keeps a loop open, or warns when it was closed otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+
+__all__ = ["ShutdownHook"]
+
+
+class ShutdownHook:
+    """Calls *callback* once, when the running *loop* shuts down.
+
+    `asyncio.run` closes all asynchronous generators before it closes the loop.
+    The hook is one: the only notice that both asyncio and uvloop give.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        self._generator = _wait_for_close(callback)
+        # Past that moment, as in the clean-up of an application's generator,
+        # a new one would not be closed, only warned of.
+        if getattr(loop, "_asyncgens_shutdown_called", False):
+            return
+        with contextlib.suppress(StopIteration, ResourceWarning):
+            self._generator.__anext__().send(None)
+
+    def finish(self) -> None:
+        """Call the callback now, if it has not been called."""
+        with contextlib.suppress(StopIteration):
+            self._generator.aclose().send(None)
+
+
+async def _wait_for_close(callback: Callable[[], None]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        callback()
