@@ -18,12 +18,12 @@ from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import Context, copy_context
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
 from motorlike.errors import LoopClosed, NotInGreenlet
-from motorlike.green.shutdown import ShutdownHook
+from motorlike.green.shutdown import Closeable, ShutdownHook
 from motorlike.green.worker import (
     GreenFuture,
     Job,
@@ -50,16 +50,6 @@ __all__ = [
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-class Closeable(Protocol):
-    """What a hub keeps until it ends, and then closes: its streams."""
-
-    def close(self) -> None:
-        """End all waiting with an error, and close the file descriptor."""
-
-    def forget(self) -> None:
-        """Close the descriptor alone, in a process that was forked."""
 
 
 class Hub:

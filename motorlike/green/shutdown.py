@@ -10,8 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
 
-__all__ = ["ShutdownHook"]
+__all__ = ["Closeable", "ShutdownHook"]
+
+
+class Closeable(Protocol):
+    """What a hub keeps until it ends, and then closes: its streams."""
+
+    def close(self) -> None:
+        """End all waiting with an error, and close the file descriptor."""
+
+    def forget(self) -> None:
+        """Close the descriptor alone, in a process that was forked."""
 
 
 class ShutdownHook:
