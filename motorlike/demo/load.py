@@ -52,6 +52,8 @@ class Load:
         sent: The visits sent, by page.
         latencies: The time to each good answer, in seconds.
         failures: How many requests failed, by what was said.
+        reads: How many visits were read back after they had been logged.
+        stale: How many of these reads did not see the write before them.
         unsent: How many were not sent, after too many failures.
         seconds: How long all of it took.
     """
@@ -59,6 +61,8 @@ class Load:
     sent: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
+    reads: int = 0
+    stale: int = 0
     unsent: int = 0
     seconds: float = 0.0
 
@@ -99,9 +103,11 @@ async def _visit(address: tuple[str, int], waiting: Iterator[Request], load: Loa
             if request.visited is not None:
                 load.sent[request.visited] += 1
             begun = time.perf_counter()
-            failure = await browser.failure_of(request.path)
+            body, failure = await browser.fetch(request.path)
             if failure is None:
                 load.latencies.append(time.perf_counter() - begun)
+                load.reads += b'"seen": ' in body
+                load.stale += b'"seen": false' in body
             else:
                 load.failures[failure] += 1
             if load.failures.total() >= _MOST_FAILURES:
@@ -125,17 +131,17 @@ class _Browser:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._close()
 
-    async def failure_of(self, path: str) -> str | None:
-        """Send one request; return what went wrong, if anything did."""
+    async def fetch(self, path: str) -> tuple[bytes, str | None]:
+        """Send one request; return the answer, and what went wrong, if anything did."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 status, body = await self._get(path)
         except (OSError, EOFError, HTTPInputError) as exc:
             await self._close()
-            return f"{type(exc).__name__}: {str(exc) or f'none in {_ANSWER_SECONDS} s'}"
+            return b"", f"{type(exc).__name__}: {str(exc) or f'none in {_ANSWER_SECONDS} s'}"
         if status == 200:
-            return None
-        return f"HTTP {status}, {body.decode(errors='replace').strip()}"
+            return body, None
+        return body, f"HTTP {status}, {body.decode(errors='replace').strip()}"
 
     async def _get(self, path: str) -> tuple[int, bytes]:
         if self._streams is None:

@@ -35,12 +35,14 @@ class Findings:
         connections: What it took of the client's pool.
         counted: The counters of the pages, by page.
         logged: The documents in the log, by page.
+        affinity: Whether each visit was logged and read back on one connection.
     """
 
     load: Load
     connections: ConnectionCount
     counted: Mapping[str, int]
     logged: Mapping[str, int]
+    affinity: bool = True
 
 
 def versions(mongodb: str) -> str:
@@ -62,11 +64,18 @@ def report(findings: Findings) -> str:
         f"errors       {failed}",
         f"latency      {_latency(load.latencies)}",
         f"connections  {connections.opened} opened, at most {connections.most_in_use} in use at "
-        f"once, {connections.operations} operations",
+        f"once, taken {connections.operations} times",
+        f"stale reads  {load.stale} of {load.reads}: {_why(findings.affinity)}",
         "",
         *_table(findings),
     ]
     return "\n".join(lines)
+
+
+def _why(affinity: bool) -> str:
+    if affinity:
+        return "each visit's write and the read after it shared a connection"
+    return "without affinity, a read may overtake the write before it"
 
 
 def _latency(latencies: Sequence[float]) -> str:
@@ -102,9 +111,12 @@ def differences(findings: Findings) -> list[str]:
     """Return what does not add up, a sentence each; nothing if all is well.
 
     For each page the visits sent, its counter and its documents in the log
-    must be the same number, and no request may have failed.
+    must be the same number, and no request may have failed. With affinity no
+    read may have been stale.
     """
     found = []
+    if findings.affinity and findings.load.stale:
+        found.append(f"stale reads: {findings.load.stale}, in spite of affinity")
     for page in _pages(findings):
         sent = findings.load.sent.get(page, 0)
         counted = findings.counted.get(page, 0)

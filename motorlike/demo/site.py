@@ -74,11 +74,13 @@ def listening(port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(listener: socket.socket, uri: str) -> AsyncIterator[Site]:
-    """Serve the application on *listener*."""
+async def serving(
+    listener: socket.socket, uri: str, *, affinity: bool = True
+) -> AsyncIterator[Site]:
+    """Serve the application on *listener*, with *affinity* or without."""
     connections = ConnectionCount()
     async with _client(uri, connections) as client, _database(client) as (database, mongodb):
-        server = HTTPServer(application(database))
+        server = HTTPServer(application(database, affinity=affinity))
         server.add_socket(listener)
         try:
             yield Site(listener.getsockname(), database, connections, mongodb)

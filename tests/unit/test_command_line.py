@@ -181,6 +181,16 @@ def test_a_failed_request_does_not_add_up_even_if_all_counts_do() -> None:
     assert differences(findings(counts, counts, counts, Oops=3)) == ["failed requests: 3 with Oops"]
 
 
+def test_a_stale_read_is_a_failure_with_affinity_only() -> None:
+    load = Load(reads=5, stale=2)
+    kept = Findings(load, ConnectionCount(), {}, {})
+    loose = Findings(load, ConnectionCount(), {}, {}, affinity=False)
+    assert differences(kept) == ["stale reads: 2, in spite of affinity"]
+    assert differences(loose) == []
+    for found in (kept, loose):
+        assert "\nstale reads  2 of 5: " in report(found)
+
+
 def test_only_the_most_frequent_failures_are_told() -> None:
     many = {f"Oops{number}": number for number in range(1, 8)}
     told = differences(findings({}, {}, {}, **many))
