@@ -13,7 +13,9 @@ import platform
 import subprocess
 import sys
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from pymongo import MongoClient
 
 from benchmarks.measure import OPERATIONS
 from benchmarks.peers import PEERS
@@ -78,9 +80,8 @@ def _parse() -> argparse.Namespace:
 
 
 def _seed(uri: str) -> None:
-    from pymongo import MongoClient
-
-    with MongoClient(uri) as client:
+    client: MongoClient[dict[str, Any]] = MongoClient(uri)
+    with client:
         client.drop_database("benchmark")
         document = {"_id": 1, "text": "a small document", "number": 1, "list": [1, 2, 3]}
         client.benchmark.small.insert_one(document)
