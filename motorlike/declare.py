@@ -14,6 +14,7 @@ name or by the class of its arguments.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable
@@ -26,6 +27,7 @@ __all__ = [
     "Call",
     "Chain",
     "Declaration",
+    "EnteringFuture",
     "Property",
     "Wrapper",
     "named_after",
@@ -36,6 +38,7 @@ __all__ = [
 
 _Method = Callable[..., Any]
 _MethodT = TypeVar("_MethodT", bound=_Method)
+_T = TypeVar("_T")
 _MISSING = object()
 
 
@@ -49,7 +52,7 @@ class Declaration:
 
     kind: ClassVar[str]
     # What it returns, around what PyMongo's method does.
-    returns: ClassVar[str] = "{}"
+    returns: str = "{}"
 
     def __init__(self, attribute: str | None = None, *, optional: bool = False) -> None:
         self.attribute = attribute
@@ -118,16 +121,24 @@ class Async(Declaration):
 
     Args:
         wraps: Whether the result may be an object that has a wrapper.
+        enters: Whether ``async with`` takes the Future itself, as well as the
+            result that it is awaited for.
     """
 
     kind = "async"
-    returns = "Future[{}]"
 
     def __init__(
-        self, attribute: str | None = None, *, wraps: bool = False, optional: bool = False
+        self,
+        attribute: str | None = None,
+        *,
+        wraps: bool = False,
+        enters: bool = False,
+        optional: bool = False,
     ) -> None:
         super().__init__(attribute, optional=optional)
         self.wraps = wraps
+        self.enters = enters
+        self.returns = "EnteringFuture[{}]" if enters else "Future[{}]"
 
     def resolve(self, name: str, original: Any) -> Any:
         attribute = self.attribute or name
@@ -147,7 +158,50 @@ class Async(Declaration):
             function = getattr(self.delegate, attribute)
             return self._binding.spawn(_call_and_wrap, (self, function, args, kwargs), {})
 
-        return named_after(original, wrapping if self.wraps else method, name, self.returns)
+        def entering(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+            return EnteringFuture(wrapping(self, *args, **kwargs))
+
+        chosen = entering if self.enters else wrapping if self.wraps else method
+        return named_after(original, chosen, name, self.returns)
+
+
+class EnteringFuture(asyncio.Future[_T]):
+    """The Future of an async context manager, which may be entered unawaited.
+
+    Both are the same: ``async with await client.start_session()`` and
+    ``async with client.start_session()``.
+    """
+
+    def __init__(self, operation: asyncio.Future[_T]) -> None:
+        super().__init__(loop=operation.get_loop())
+        self._operation = operation
+        if operation.done():
+            self._copy(operation)
+        else:
+            operation.add_done_callback(self._copy)
+
+    def _copy(self, operation: asyncio.Future[_T]) -> None:
+        if self.done():
+            return
+        if operation.cancelled():
+            super().cancel()
+        elif (error := operation.exception()) is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(operation.result())
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the operation."""
+        return self._operation.cancel(msg) or super().cancel(msg)
+
+    async def __aenter__(self) -> _T:
+        entered: Any = await self  # Any: an async context manager
+        await entered.__aenter__()
+        return self.result()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        entered: Any = self.result()
+        await entered.__aexit__(*exc_info)
 
 
 def _call_and_wrap(
@@ -214,11 +268,13 @@ class Wrapper:
     delegate: Any
     _binding: Binding
 
-    def __init_subclass__(cls, wraps: type | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, wraps: type | None = None, also: tuple[type, ...] = (), **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
         if wraps is not None:
             cls.__delegate_class__ = wraps
-            cls.__wrappers__[wraps] = cls
+            cls.__wrappers__.update(dict.fromkeys((wraps, *also), cls))
         declared = {k: v for k, v in vars(cls).items() if isinstance(v, Declaration)}
         cls.__declarations__ = {**cls.__declarations__, **declared}
         if hasattr(cls, "__delegate_class__"):
@@ -234,6 +290,10 @@ class Wrapper:
     def _root(self) -> Wrapper:
         """Return the client that this object came from."""
         raise NotImplementedError
+
+    def get_io_loop(self) -> Any:
+        """Return the client's event loop: an `IOLoop`, or asyncio's in that family."""
+        return self._root().get_io_loop()
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, type(self)):

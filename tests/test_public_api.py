@@ -22,13 +22,22 @@ import motorlike
 
 PUBLIC = {
     "motorlike": """
-        __version__ ConcurrentUse LoopClosed LoopMismatch MotorClient MotorClientSession
-        MotorCollection MotorCommandCursor MotorCursor MotorDatabase MotorLatentCommandCursor
-        MotorlikeError MotorRawBatchCommandCursor MotorRawBatchCursor NotInGreenlet
-        UntestedVersionWarning
+        ConcurrentUse get_version_string install_as_motor LoopClosed LoopMismatch
+        MotorChangeStream MotorClient MotorClientEncryption MotorClientSession MotorCollection
+        MotorCommandCursor MotorCursor
+        MotorDatabase MotorGridFSBucket MotorGridIn MotorGridOut MotorGridOutCursor
+        MotorLatentCommandCursor MotorlikeError MotorRawBatchCommandCursor MotorRawBatchCursor
+        NotInGreenlet UntestedVersionWarning __version__ version version_tuple
+    """,
+    "motorlike.aiohttp": """
+        AIOHTTPGridFS get_cache_time get_gridfs_file set_extra_headers
+    """,
+    "motorlike.conditional": """
+        Answer answer cache_headers content_type etag http_date
     """,
     "motorlike.declare": """
-        Async Call Chain Declaration named_after parameters_of Property unwrap_all wrap Wrapper
+        Async Call Chain Declaration EnteringFuture named_after parameters_of Property
+        unwrap_all wrap Wrapper
     """,
     "motorlike.demo.app": """
         application counts Document
@@ -52,19 +61,22 @@ PUBLIC = {
         CannotRun listening serving Site
     """,
     "motorlike.driver": """
-        Binding close discard load MongoClient TESTED_VERSIONS
+        Binding close destination discard load MongoClient source TESTED_VERSIONS
     """,
     "motorlike.driver.binding": """
         Binding
     """,
     "motorlike.driver.blocking": """
-        stand_ins
+        replacements stand_ins
     """,
     "motorlike.driver.client": """
         close discard MongoClient reopen
     """,
     "motorlike.driver.encryption_options": """
         AutoEncryptionOpts
+    """,
+    "motorlike.driver.files": """
+        destination source
     """,
     "motorlike.driver.loader": """
         load make_loader TESTED_VERSIONS
@@ -73,7 +85,7 @@ PUBLIC = {
         FairPool
     """,
     "motorlike.driver.requests": """
-        HeldConnection RequestPool
+        HeldConnection member_for RequestPool
     """,
     "motorlike.driver.shared": """
         HARMLESS_IMPORTS PRIVATE_REASONS SHARED
@@ -105,10 +117,10 @@ PUBLIC = {
         getaddrinfo getfqdn gethostbyaddr gethostbyname gethostbyname_ex getnameinfo resolve
     """,
     "motorlike.green.readiness": """
-        bad_descriptor EventStream remaining_seconds would_block
+        bad_descriptor EventStream remaining_seconds
     """,
     "motorlike.green.shutdown": """
-        ShutdownHook
+        Closeable ShutdownHook
     """,
     "motorlike.green.signals": """
         BoundedSemaphore Event Semaphore
@@ -133,8 +145,27 @@ PUBLIC = {
     "motorlike.green.worker": """
         current_worker GreenFuture in_greenlet Job Waiter Worker
     """,
+    "motorlike.install": """
+        install_as_motor
+    """,
+    "motorlike.loops": """
+        AsyncIOLoops LaterBinding Loops TornadoLoops
+    """,
+    "motorlike.motor_asyncio": """
+        AsyncIOMotorChangeStream AsyncIOMotorClient AsyncIOMotorClientEncryption
+        AsyncIOMotorClientSession AsyncIOMotorCollection AsyncIOMotorCommandCursor
+        AsyncIOMotorCursor AsyncIOMotorDatabase AsyncIOMotorGridFSBucket AsyncIOMotorGridIn
+        AsyncIOMotorGridOut AsyncIOMotorGridOutCursor AsyncIOMotorLatentCommandCursor
+        AsyncIOMotorRawBatchCommandCursor AsyncIOMotorRawBatchCursor
+    """,
+    "motorlike.motor_tornado": """
+        MotorChangeStream MotorClient MotorClientEncryption MotorClientSession MotorCollection
+        MotorCommandCursor MotorCursor MotorDatabase MotorGridFSBucket MotorGridIn MotorGridOut
+        MotorGridOutCursor MotorLatentCommandCursor MotorRawBatchCommandCursor
+        MotorRawBatchCursor
+    """,
     "motorlike.request_map": """
-        current_owner Held Request RequestMap
+        current_owner Held Holdings Request RequestMap
     """,
     "motorlike.testing": """
         Deployment find_mongod Member MongodFailed MongodNotFound PortTaken replica_set
@@ -147,9 +178,20 @@ PUBLIC = {
         Deployment find_mongod main Member MongodFailed MongodNotFound PortTaken replica_set
         standalone
     """,
+    "motorlike.version": """
+        get_version_string __version__ version version_tuple
+    """,
+    "motorlike.web": """
+        GridFSHandler
+    """,
     "motorlike.wrappers": """
-        MotorClient MotorClientSession MotorCollection MotorCommandCursor MotorCursor
-        MotorDatabase MotorLatentCommandCursor MotorRawBatchCommandCursor MotorRawBatchCursor
+        MotorChangeStream MotorClient MotorClientEncryption MotorClientSession MotorCollection
+        MotorCommandCursor MotorCursor MotorDatabase MotorGridFSBucket MotorGridIn MotorGridOut
+        MotorGridOutCursor MotorLatentCommandCursor MotorRawBatchCommandCursor
+        MotorRawBatchCursor
+    """,
+    "motorlike.wrappers.change_stream": """
+        MotorChangeStream Watch
     """,
     "motorlike.wrappers.client": """
         MotorClient
@@ -161,11 +203,29 @@ PUBLIC = {
         MotorCollection
     """,
     "motorlike.wrappers.cursor": """
-        Latent MotorCommandCursor MotorCursor MotorLatentCommandCursor
-        MotorRawBatchCommandCursor MotorRawBatchCursor
+        MotorCommandCursor MotorCursor MotorRawBatchCommandCursor MotorRawBatchCursor
     """,
     "motorlike.wrappers.database": """
         MotorDatabase
+    """,
+    "motorlike.wrappers.encryption": """
+        MotorClientEncryption
+    """,
+    "motorlike.wrappers.for_asyncio": """
+        AsyncIOMotorChangeStream AsyncIOMotorClient AsyncIOMotorClientEncryption
+        AsyncIOMotorClientSession AsyncIOMotorCollection AsyncIOMotorCommandCursor
+        AsyncIOMotorCursor AsyncIOMotorDatabase AsyncIOMotorGridFSBucket AsyncIOMotorGridIn
+        AsyncIOMotorGridOut AsyncIOMotorGridOutCursor AsyncIOMotorLatentCommandCursor
+        AsyncIOMotorRawBatchCommandCursor AsyncIOMotorRawBatchCursor
+    """,
+    "motorlike.wrappers.gridfs": """
+        MotorGridFSBucket MotorGridOutCursor
+    """,
+    "motorlike.wrappers.gridfs_files": """
+        MotorGridIn MotorGridOut
+    """,
+    "motorlike.wrappers.latent_cursor": """
+        Latent MotorLatentCommandCursor
     """,
 }
 

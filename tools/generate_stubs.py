@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import asyncio
 import difflib
 import importlib
 import inspect
@@ -22,8 +23,7 @@ from typing import Any
 
 import pymongo
 
-from motorlike.declare import Declaration, Wrapper
-from motorlike.wrappers.cursor import MotorLatentCommandCursor
+from motorlike.declare import Declaration, EnteringFuture, Wrapper
 
 # With PYTHONSAFEPATH, as under tox, a script's own folder is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -33,6 +33,8 @@ from stub_annotations import (
     Imports,
     StubError,
     bracketed,
+    counterpart,
+    counterparts,
     delegate_of,
     find_original,
     names_defined_by,
@@ -57,6 +59,13 @@ class ClassStub:
         self.imports = imports
         self.wrapper = cls if issubclass(cls, Wrapper) else None
         self.here = Annotations(cls.__module__, imports, None)
+        if self.wrapper is not None and (original := counterpart(self.wrapper)):
+            # A second family is written out: to a type checker the two are
+            # as unrelated as Motor's are.
+            twin = source(original.__module__).defined[original.__name__]
+            assert isinstance(twin, ast.ClassDef)
+            self.node = ast.ClassDef(node.name, twin.bases, [], twin.body, [])
+            self.here = Annotations(original.__module__, imports, None, counterparts(self.wrapper))
 
     def lines(self) -> list[str]:
         bases = [self.here.text(base) for base in self.node.bases]
@@ -130,6 +139,10 @@ class ClassStub:
         assert self.wrapper is not None
         declaration = self.wrapper.__declarations__[name]
         module, found = find_original(self.wrapper, declaration.attribute or name)
+        if isinstance(found[0], ast.AnnAssign):
+            # A property that PyMongo makes with a function of its own.
+            text = Annotations(module, self.imports, self.wrapper).text(found[0].annotation)
+            return ["    @property", *_definition(f"def {name}", ["self"], text)]
         if not isinstance(found[0], ast.FunctionDef):
             value = ast.literal_eval(found[0].value)  # type: ignore[attr-defined]  # an assignment
             return ["    @property", *_definition(f"def {name}", ["self"], type(value).__name__)]
@@ -152,8 +165,8 @@ class ClassStub:
             raise StubError(f"PyMongo does not say what {self.cls.__name__}.{name} returns")
         if declaration.kind == "chain":
             return self.imports.add("typing", "Self")
-        if declaration.kind == "latent":
-            return self._latent(node.returns, module)
+        if declaration.kind in ("latent", "watch"):
+            return self._latent(node.returns, module, declaration.returns)
         annotations = Annotations(module, self.imports, self.wrapper)
         text = annotations.text(node.returns)
         if declaration.kind != "async":
@@ -163,20 +176,24 @@ class ClassStub:
                 f"{self.cls.__name__}.{name} returns {text}: declare it "
                 f"Async({'wraps=True' if annotations.wrapped else ''})"
             )
-        return f"{self.imports.add('asyncio', 'Future')}[{text}]"
+        future = EnteringFuture if getattr(declaration, "enters", False) else asyncio.Future
+        owner = "asyncio" if future is asyncio.Future else future.__module__
+        return f"{self.imports.add(owner, future.__name__)}[{text}]"
 
-    def _latent(self, returns: ast.expr, module: str) -> str:
+    def _latent(self, returns: ast.expr, module: str, name: str) -> str:
         """The not yet started cursor over what a cursor *returns* yields."""
         scratch = Annotations(module, Imports(self.imports.module), self.wrapper)
         scratch.text(returns)
         raw = [w for w in scratch.wrapped if not w.__dict__.get("__parameters__")]
         if raw:
-            element = raw[0].__dict__["__orig_bases__"][0].__args__[0].__name__
+            element = _element(raw[0]).__name__
         else:
             assert isinstance(returns, ast.Subscript)
             element = Annotations(module, self.imports, self.wrapper).text(returns.slice)
-        latent = MotorLatentCommandCursor
-        return f"{self.imports.add(latent.__module__, latent.__name__)}[{element}]"
+        assert self.wrapper is not None
+        registry = self.wrapper.__wrappers__
+        (made,) = {w for w in registry.values() if w.__name__.removeprefix("AsyncIO") == name}
+        return f"{self.imports.add(made.__module__, made.__name__)}[{element}]"
 
     def _overrides(self) -> list[str]:
         """Inherited declarations for which this class's delegate has a method of its own."""
@@ -193,6 +210,13 @@ class ClassStub:
         }
         names = [n for n, d in base.__declarations__.items() if (d.attribute or n) in defined]
         return [line for name in names for line in self._declared(name)]
+
+
+def _element(raw: type) -> type:
+    """What a cursor over raw batches yields."""
+    bases = [base for cls in raw.__mro__ for base in vars(cls).get("__orig_bases__", ())]
+    element: type = next(base.__args__[0] for base in bases if hasattr(base, "__args__"))
+    return element
 
 
 def _is_overload(node: ast.stmt) -> bool:
@@ -224,7 +248,8 @@ def _parameter(argument: ast.arg, default: ast.expr | None, annotations: Annotat
     text = f"{argument.arg}: {annotations.text(argument.annotation)}"
     if default is None:
         return text
-    return f"{text} = {ast.unparse(default) if isinstance(default, ast.Constant) else '...'}"
+    value = ast.unparse(default).replace("'", '"') if isinstance(default, ast.Constant) else "..."
+    return f"{text} = {value}"
 
 
 def _definition(start: str, parameters: list[str], returns: str) -> list[str]:
@@ -237,7 +262,7 @@ def generate(module: str) -> str:
     imports.local.update(here.public)
     written: dict[str, list[str]] = {}
     while missing := imports.local - written.keys():
-        for name in missing:
+        for name in sorted(missing):
             node = here.defined[name]
             if isinstance(node, ast.ClassDef):
                 cls = getattr(importlib.import_module(module), name)

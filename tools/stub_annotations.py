@@ -15,7 +15,7 @@ import copy
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from motorlike.declare import Wrapper
@@ -28,6 +28,8 @@ __all__ = [
     "Source",
     "StubError",
     "bracketed",
+    "counterpart",
+    "counterparts",
     "delegate_of",
     "find_original",
     "names_defined_by",
@@ -134,8 +136,26 @@ def _is_module(name: str) -> bool:
 
 def delegate_of(wrapper: type[Wrapper]) -> type:
     """The class of PyMongo's that *wrapper* stands for."""
-    mro = wrapper.__delegate_class__.__mro__
+    return original_of(wrapper.__delegate_class__)
+
+
+def original_of(delegate: type) -> type:
+    """The class of PyMongo's that *delegate* is, or that it is derived from."""
+    mro = delegate.__mro__
     return next((c for c in mro if c.__module__.startswith(DRIVER)), mro[0])
+
+
+def counterpart(wrapper: type[Wrapper]) -> type[Wrapper] | None:
+    """The wrapper that *wrapper* stands for in a second family, if it is of one."""
+    if wrapper.__wrappers__ is Wrapper.__wrappers__:
+        return None
+    return next((c for c in wrapper.__mro__ if c in Wrapper.__wrappers__.values()), None)
+
+
+def counterparts(wrapper: type[Wrapper]) -> dict[Origin, type[Wrapper]]:
+    """The family of *wrapper*, by where those are defined that its members stand for."""
+    found = {counterpart(each): each for each in wrapper.__wrappers__.values()}
+    return {(o.__module__, o.__name__): each for o, each in found.items() if o is not None}
 
 
 def find_original(
@@ -158,12 +178,16 @@ class Imports:
         self.module = module
         self.local: set[str] = set()
         self._modules: dict[str, str] = {}
+        self._aliases: dict[str, Origin] = {}
 
     def add(self, module: str, name: str) -> str:
         if module == self.module:
             self.local.add(name)
         elif module != "builtins" and self._modules.setdefault(name, module) != module:
-            raise StubError(f"{self.module} needs {name!r} of {module} and {self._modules[name]}")
+            # Two modules' own: the second is known by its module, too.
+            alias = f"{name}_of_{module.rpartition('.')[2]}"
+            self._aliases[alias] = (module, name)
+            return alias
         return name
 
     def lines(self) -> Iterator[str]:
@@ -173,6 +197,8 @@ class Imports:
             top = module.partition(".")[0]
             group = 2 if top == "motorlike" else 0 if top in sys.stdlib_module_names else 1
             names.setdefault((group, module), []).append(name)
+        for alias, (module, name) in self._aliases.items():
+            names.setdefault((1, module), []).append(f"{name} as {alias}")
         last = -1
         for group, module in sorted(names):
             if group > last >= 0:
@@ -194,14 +220,23 @@ class Annotations(ast.NodeTransformer):
     they are defined, and unions are written with ``|``.
     """
 
-    def __init__(self, module: str, imports: Imports, wrapper: type[Wrapper] | None) -> None:
+    def __init__(
+        self,
+        module: str,
+        imports: Imports,
+        wrapper: type[Wrapper] | None,
+        replaced: Mapping[Origin, type[Wrapper]] | None = None,
+    ) -> None:
         self.module = module
         self.imports = imports
         self.parameter = _parameter_of(wrapper) if wrapper else None
         registry = wrapper.__wrappers__ if wrapper else {}
         self.wrappers = {
-            (delegate_of(w).__module__, delegate_of(w).__name__): w for w in registry.values()
+            (original.__module__, original.__name__): w
+            for delegate, w in registry.items()
+            for original in (original_of(delegate),)
         }
+        self.wrappers.update(replaced or {})
         self.wrapped: list[type[Wrapper]] = []
 
     def text(self, node: ast.expr) -> str:

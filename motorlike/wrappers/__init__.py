@@ -5,25 +5,35 @@ Rule: declarations only. What a declaration does is in `motorlike.declare`.
 
 from __future__ import annotations
 
+from motorlike.wrappers.change_stream import MotorChangeStream
 from motorlike.wrappers.client import MotorClient
 from motorlike.wrappers.client_session import MotorClientSession
 from motorlike.wrappers.collection import MotorCollection
 from motorlike.wrappers.cursor import (
     MotorCommandCursor,
     MotorCursor,
-    MotorLatentCommandCursor,
     MotorRawBatchCommandCursor,
     MotorRawBatchCursor,
 )
 from motorlike.wrappers.database import MotorDatabase
+from motorlike.wrappers.encryption import MotorClientEncryption
+from motorlike.wrappers.gridfs import MotorGridFSBucket, MotorGridOutCursor
+from motorlike.wrappers.gridfs_files import MotorGridIn, MotorGridOut
+from motorlike.wrappers.latent_cursor import MotorLatentCommandCursor
 
 __all__ = [
+    "MotorChangeStream",
     "MotorClient",
+    "MotorClientEncryption",
     "MotorClientSession",
     "MotorCollection",
     "MotorCommandCursor",
     "MotorCursor",
     "MotorDatabase",
+    "MotorGridFSBucket",
+    "MotorGridIn",
+    "MotorGridOut",
+    "MotorGridOutCursor",
     "MotorLatentCommandCursor",
     "MotorRawBatchCommandCursor",
     "MotorRawBatchCursor",

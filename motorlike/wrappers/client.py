@@ -5,16 +5,18 @@ Rule: one line per method; what PyMongo documents is not documented again.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable
-from typing import Any, Generic, Self
+from typing import Any, ClassVar, Generic, Self
 
-import tornado
 from pymongo.driver_info import DriverInfo
 from pymongo.typings import _DocumentType
 
 from motorlike import driver
-from motorlike.declare import Async, Call, Property, Wrapper, parameters_of
+from motorlike.declare import Async, Call, Property, Wrapper, parameters_of, wrap
+from motorlike.loops import LaterBinding, Loops, TornadoLoops
 from motorlike.version import __version__
+from motorlike.wrappers.change_stream import Watch
 from motorlike.wrappers.database import MotorDatabase
 
 __all__ = ["MotorClient"]
@@ -30,8 +32,13 @@ class MotorClient(Wrapper, Generic[_DocumentType], wraps=driver.MongoClient):
     it to the running loop; on a later loop, and in a forked child, it opens
     itself anew.
 
-    Args: as `pymongo.MongoClient`.
+    Args: as `pymongo.MongoClient`, and
+        io_loop: Where operations start that are called while no loop runs.
+        auto_start_request: Start a socket request for each task that uses the
+            client, at its first operation.
     """
+
+    _loops: ClassVar[type[Loops]] = TornadoLoops
 
     HOST = Property()
     PORT = Property()
@@ -57,15 +64,35 @@ class MotorClient(Wrapper, Generic[_DocumentType], wraps=driver.MongoClient):
     secondaries = Property()
     server_info = Async()
     start_request = Call()
-    start_session = Async(wraps=True)
+    start_session = Async(wraps=True, enters=True)
     topology_description = Property()
+    watch = Watch()
     write_concern = Property()
 
     @parameters_of(MongoClient.__init__)
-    def __init__(self, *args: Any, auto_start_request: bool = False, **kwargs: Any) -> None:
-        kwargs["driver"] = _driver_info(kwargs.get("driver"))
+    def __init__(
+        self,
+        *args: Any,
+        io_loop: Any = None,
+        auto_start_request: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        given = None if io_loop is None else self._loops.check(io_loop)
+        self._io_loop = io_loop
+        kwargs["driver"] = _driver_info(kwargs.get("driver"), self._loops.platform)
+        if "auto_encryption_opts" in kwargs:
+            kwargs["auto_encryption_opts"] = _unwrap_key_vault(kwargs["auto_encryption_opts"])
         self.delegate = driver.MongoClient(*args, auto_start_request=auto_start_request, **kwargs)
-        self._binding = driver.Binding(self.delegate)
+        self._binding = LaterBinding(self.delegate, given)
+
+    @property
+    def io_loop(self) -> Any:
+        """The event loop that was given for the client, else the current one."""
+        return self._loops.current() if self._io_loop is None else self._io_loop
+
+    def get_io_loop(self) -> Any:
+        """Return `io_loop`."""
+        return self.io_loop
 
     def close(self) -> Awaitable[None]:
         """Close the client: its sessions, cursors, monitors and sockets.
@@ -92,13 +119,17 @@ class MotorClient(Wrapper, Generic[_DocumentType], wraps=driver.MongoClient):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
+    def wrap(self, obj: Any) -> Any:
+        """Return the wrapper of an object of the green driver; others stay as they are."""
+        return wrap(obj, self)
+
     def _root(self) -> Self:
         return self
 
     def __getattr__(self, name: str) -> MotorDatabase[_DocumentType]:
         if name.startswith("_"):
             raise AttributeError(
-                f"MotorClient has no attribute {name!r}. To access the {name} database, "
+                f"{type(self).__name__} has no attribute {name!r}. To access the {name} database, "
                 f"use client[{name!r}]."
             )
         return self[name]
@@ -120,8 +151,17 @@ class _Done:
         return iter(())
 
 
-def _driver_info(given: Any) -> DriverInfo:
-    platform = f"Tornado {tornado.version}"
+def _unwrap_key_vault(options: Any) -> Any:
+    """Let `AutoEncryptionOpts` have a wrapper as its *key_vault_client*."""
+    vault = getattr(options, "_key_vault_client", None)
+    if isinstance(vault, Wrapper):
+        # The user's own object is left as it is.
+        options = copy.copy(options)
+        options._key_vault_client = vault.delegate
+    return options
+
+
+def _driver_info(given: Any, platform: str) -> DriverInfo:
     if given is None:
         return DriverInfo("motorlike", __version__, platform)
     if not isinstance(given, DriverInfo):

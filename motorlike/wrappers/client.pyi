@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Generic, Self
 
 from bson.codec_options import CodecOptions, TypeRegistry
+from bson.timestamp import Timestamp
 from bson.typings import _DocumentType, _DocumentTypeArg
 from pymongo.client_options import ClientOptions
 from pymongo.client_session_shared import TransactionOptions
@@ -14,11 +15,12 @@ from pymongo.read_preferences import _ServerMode
 from pymongo.results import ClientBulkWriteResult
 from pymongo.synchronous.mongo_client import _WriteOp
 from pymongo.topology_description import TopologyDescription
-from pymongo.typings import _Address
+from pymongo.typings import _Address, _CollationIn, _Pipeline
 from pymongo.write_concern import WriteConcern
 
-from motorlike.declare import Wrapper
+from motorlike.declare import EnteringFuture, Wrapper
 from motorlike.request_map import Request
+from motorlike.wrappers.change_stream import MotorChangeStream
 from motorlike.wrappers.client_session import MotorClientSession
 from motorlike.wrappers.cursor import MotorCommandCursor
 from motorlike.wrappers.database import MotorDatabase
@@ -101,9 +103,24 @@ class MotorClient(Wrapper, Generic[_DocumentType]):
         causal_consistency: bool | None = None,
         default_transaction_options: TransactionOptions | None = None,
         snapshot: bool | None = False,
-    ) -> Future[MotorClientSession]: ...
+    ) -> EnteringFuture[MotorClientSession]: ...
     @property
     def topology_description(self) -> TopologyDescription: ...
+    def watch(
+        self,
+        pipeline: _Pipeline | None = None,
+        full_document: str | None = None,
+        resume_after: Mapping[str, Any] | None = None,
+        max_await_time_ms: int | None = None,
+        batch_size: int | None = None,
+        collation: _CollationIn | None = None,
+        start_at_operation_time: Timestamp | None = None,
+        session: MotorClientSession | None = None,
+        start_after: Mapping[str, Any] | None = None,
+        comment: Any | None = None,
+        full_document_before_change: str | None = None,
+        show_expanded_events: bool | None = None,
+    ) -> MotorChangeStream[_DocumentType]: ...
     @property
     def write_concern(self) -> WriteConcern: ...
     def __init__(
@@ -115,12 +132,17 @@ class MotorClient(Wrapper, Generic[_DocumentType]):
         connect: bool | None = None,
         type_registry: TypeRegistry | None = None,
         *,
+        io_loop: Any = None,
         auto_start_request: bool = False,
         **kwargs: Any,
     ) -> None: ...
+    @property
+    def io_loop(self) -> Any: ...
+    def get_io_loop(self) -> Any: ...
     def close(self) -> Awaitable[None]: ...
     async def aconnect(self) -> None: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc_info: object) -> None: ...
+    def wrap(self, obj: Any) -> Any: ...
     def __getattr__(self, name: str) -> MotorDatabase[_DocumentType]: ...
     def __getitem__(self, name: str) -> MotorDatabase[_DocumentType]: ...

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from pymongo.typings import _DocumentType, _DocumentTypeArg
 
 from motorlike import driver
-from motorlike.declare import Async, Call, Property, Wrapper
-from motorlike.wrappers.cursor import Latent
+from motorlike.declare import Async, Call, Property, Wrapper, wrap
+from motorlike.wrappers.change_stream import Watch
+from motorlike.wrappers.latent_cursor import Latent
 
 if TYPE_CHECKING:
     from bson.codec_options import CodecOptions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["MotorCollection"]
 
 Collection = driver.load("pymongo.synchronous.collection").Collection
+_Database = driver.load("pymongo.synchronous.database").Database
 
 
 class MotorCollection(Wrapper, Generic[_DocumentType], wraps=Collection):
@@ -69,6 +71,7 @@ class MotorCollection(Wrapper, Generic[_DocumentType], wraps=Collection):
     update_many = Async()
     update_one = Async()
     update_search_index = Async()
+    watch = Watch()
     with_options = Call()
     write_concern = Property()
 
@@ -87,6 +90,8 @@ class MotorCollection(Wrapper, Generic[_DocumentType], wraps=Collection):
         It is not created on the server: that happens at the first insert, or
         by `MotorDatabase.create_collection`.
         """
+        if not isinstance(getattr(database, "delegate", None), _Database):
+            raise TypeError(f"database must be a MotorDatabase, not {database!r}")
         self.database = database
         self._binding = database._binding
         self.delegate = _delegate
@@ -112,13 +117,17 @@ class MotorCollection(Wrapper, Generic[_DocumentType], wraps=Collection):
         if name.startswith("_"):
             full_name = f"{self.name}.{name}"
             raise AttributeError(
-                f"MotorCollection has no attribute {name!r}. To access the {full_name} "
+                f"{type(self).__name__} has no attribute {name!r}. To access the {full_name} "
                 f"collection, use database[{full_name!r}]."
             )
         return self[name]
 
     def __getitem__(self, name: str) -> MotorCollection[_DocumentType]:
         return self._wrap(self.delegate[name], self)
+
+    def wrap(self, obj: Any) -> Any:
+        """Return the wrapper of an object of the green driver; others stay as they are."""
+        return wrap(obj, self)
 
     def __bool__(self) -> bool:
         raise NotImplementedError(

@@ -6,6 +6,7 @@ from typing import Any, Generic, overload
 
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
+from bson.timestamp import Timestamp
 from bson.typings import _DocumentType, _DocumentTypeArg
 from pymongo.operations import IndexModel, SearchIndexModel, _IndexKeyHint, _IndexList
 from pymongo.read_concern import ReadConcern
@@ -22,9 +23,11 @@ from pymongo.typings import _CollationIn, _Pipeline
 from pymongo.write_concern import WriteConcern
 
 from motorlike.declare import Wrapper
+from motorlike.wrappers.change_stream import MotorChangeStream
 from motorlike.wrappers.client_session import MotorClientSession
-from motorlike.wrappers.cursor import MotorCursor, MotorLatentCommandCursor, MotorRawBatchCursor
+from motorlike.wrappers.cursor import MotorCursor, MotorRawBatchCursor
 from motorlike.wrappers.database import MotorDatabase
+from motorlike.wrappers.latent_cursor import MotorLatentCommandCursor
 
 __all__ = ["MotorCollection"]
 
@@ -283,6 +286,21 @@ class MotorCollection(Wrapper, Generic[_DocumentType]):
         comment: Any | None = None,
         **kwargs: Any,
     ) -> Future[None]: ...
+    def watch(
+        self,
+        pipeline: _Pipeline | None = None,
+        full_document: str | None = None,
+        resume_after: Mapping[str, Any] | None = None,
+        max_await_time_ms: int | None = None,
+        batch_size: int | None = None,
+        collation: _CollationIn | None = None,
+        start_at_operation_time: Timestamp | None = None,
+        session: MotorClientSession | None = None,
+        start_after: Mapping[str, Any] | None = None,
+        comment: Any | None = None,
+        full_document_before_change: str | None = None,
+        show_expanded_events: bool | None = None,
+    ) -> MotorChangeStream[_DocumentType]: ...
     @overload
     def with_options(
         self,
@@ -313,4 +331,5 @@ class MotorCollection(Wrapper, Generic[_DocumentType]):
     ) -> None: ...
     def __getattr__(self, name: str) -> MotorCollection[_DocumentType]: ...
     def __getitem__(self, name: str) -> MotorCollection[_DocumentType]: ...
+    def wrap(self, obj: Any) -> Any: ...
     def __bool__(self) -> bool: ...

@@ -1,15 +1,14 @@
-"""`MotorCursor`, `MotorCommandCursor`, and cursors that have not started yet.
+"""`MotorCursor` and `MotorCommandCursor`.
 
 Rule: a batch costs one operation; the documents in it cost none.
 """
 
 from __future__ import annotations
 
-import inspect
-from asyncio import Future
-from collections import deque
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+import warnings
+from asyncio import CancelledError, Future
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from pymongo.errors import InvalidOperation
 
@@ -17,22 +16,16 @@ from motorlike import driver
 from motorlike.declare import (
     Async,
     Chain,
-    Declaration,
     Property,
     Wrapper,
-    named_after,
-    unwrap_all,
-    wrap,
 )
 
 if TYPE_CHECKING:
     from motorlike.wrappers.collection import MotorCollection
 
 __all__ = [
-    "Latent",
     "MotorCommandCursor",
     "MotorCursor",
-    "MotorLatentCommandCursor",
     "MotorRawBatchCommandCursor",
     "MotorRawBatchCursor",
 ]
@@ -144,6 +137,34 @@ class _BaseCursor(Wrapper, Generic[_Document]):
         self.started = True
         return self._binding.spawn(self._list, (length,), {})
 
+    # -- Motor's older ways ------------------------------------------------
+
+    def each(self, callback: Callable[[_Document | None, BaseException | None], Any]) -> None:
+        """Call *callback* with each document, and at last with ``(None, None)``.
+
+        Args:
+            callback: Takes ``(document, error)``. Where it returns ``False``,
+                no more are fetched; the cursor stays open.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be a callable, not {callback!r}")
+        _Each(self, callback).step()
+
+    @property
+    def fetch_next(self) -> Future[Any]:
+        """Deprecated: a Future that tells whether `next_object` has a document."""
+        _warn_deprecated("fetch_next")
+        if self.delegate._data or not self.alive:
+            return self._binding.spawn(bool, (self.delegate._data,), {})
+        return self._fetch()
+
+    def next_object(self) -> _Document | None:
+        """Deprecated: return a document of the batch that `fetch_next` got."""
+        _warn_deprecated("next_object")
+        data = self.delegate._data
+        document: _Document | None = data.popleft() if data else None
+        return document
+
     # -- closing ----------------------------------------------------------
 
     async def close(self) -> None:
@@ -157,6 +178,41 @@ class _BaseCursor(Wrapper, Generic[_Document]):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+
+
+class _Each:
+    """One run of `each`: documents go to a callback."""
+
+    def __init__(self, cursor: _BaseCursor[Any], callback: Callable[..., Any]) -> None:
+        self._cursor = cursor
+        self._callback = callback
+
+    def step(self, batch: Future[int] | None = None) -> None:
+        """Hand on what has been fetched, then fetch more."""
+        cursor = self._cursor
+        if batch is not None and (batch.cancelled() or batch.exception() is not None):
+            error = CancelledError() if batch.cancelled() else batch.exception()
+            self._callback(None, error)
+            return
+        while cursor.delegate._data:
+            document = cursor.delegate._data.popleft()
+            if self._callback(document, None) is False or cursor.closed:
+                return
+        if cursor.alive and (cursor.delegate.cursor_id or not cursor.started):
+            cursor._fetch().add_done_callback(self.step)
+        else:
+            cursor._binding.spawn(bool, (), {}).add_done_callback(self._end)
+
+    def _end(self, done: Future[Any]) -> None:
+        self._callback(None, None)
+
+
+def _warn_deprecated(name: str) -> None:
+    warnings.warn(
+        f"{name} is deprecated, as in Motor: iterate the cursor with 'async for'",
+        DeprecationWarning,
+        stacklevel=3,
+    )
 
 
 class MotorCursor(_BaseCursor[_Document], wraps=_cursor.Cursor):
@@ -245,92 +301,3 @@ class MotorRawBatchCommandCursor(
     MotorCommandCursor[bytes], wraps=_command_cursor.RawBatchCommandCursor
 ):
     """Batches of undecoded BSON that a command returns."""
-
-
-class _NotStarted:
-    """The place of a command's cursor until the command is sent."""
-
-    alive = True
-    address = cursor_id = session = None
-
-    def __init__(
-        self, command: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.command = command
-        self.args = args
-        self.kwargs = kwargs
-        self._data: deque[Any] = deque()
-        self._batch_size: int | None = None
-
-    def batch_size(self, batch_size: int) -> None:
-        """Set how many documents a batch has, from the first one on."""
-        if not isinstance(batch_size, int):
-            raise TypeError(f"batch_size must be an int, not {batch_size!r}")
-        if batch_size < 0:
-            raise ValueError(f"batch_size must be >= 0, not {batch_size}")
-        self._batch_size = batch_size
-
-    def close(self) -> None:
-        """Never send the command."""
-        self.alive = False
-
-    def start(self) -> Any:
-        """Send the command; return PyMongo's cursor. In a greenlet."""
-        if self._batch_size is not None and _takes_options(self.command):
-            self.kwargs["batchSize"] = self._batch_size
-        cursor = self.command(*self.args, **self.kwargs)
-        if self._batch_size is not None:
-            cursor.batch_size(self._batch_size)
-        return cursor
-
-
-def _takes_options(command: Callable[..., Any]) -> bool:
-    parameters = inspect.signature(command).parameters.values()
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-
-
-class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted):
-    """A command's cursor; the command is sent at the first fetch.
-
-    It may also be awaited, which sends the command at once.
-    """
-
-    def _start_now(self) -> None:
-        if isinstance(self.delegate, _NotStarted) and self.delegate.alive:
-            self.delegate = self.delegate.start()
-
-    def _refresh(self) -> int:
-        self._start_now()
-        return len(self.delegate._data) or super()._refresh()
-
-    def _list(self, length: int | None) -> list[_Document]:
-        self._start_now()
-        return super()._list(length)
-
-    def _start(self) -> Self:
-        self._start_now()
-        return self
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        self.started = True
-        return self._binding.spawn(self._start, (), {}).__await__()
-
-    async def try_next(self) -> _Document | None:
-        """Return the next document, or ``None`` if there is none now."""
-        return await (await self)._try_next()
-
-
-class Latent(Declaration):
-    """A plain call that returns a cursor; its command is sent later."""
-
-    kind = "latent"
-    returns: ClassVar[str] = "MotorLatentCommandCursor"
-
-    def resolve(self, name: str, original: Any) -> Any:
-        attribute = self.attribute or name
-
-        def method(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
-            args, kwargs = unwrap_all(args, kwargs)
-            return wrap(_NotStarted(getattr(self.delegate, attribute), args, kwargs), self)
-
-        return named_after(original, method, name, self.returns)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from pymongo.typings import _DocumentType, _DocumentTypeArg
 
 from motorlike import driver
-from motorlike.declare import Async, Call, Property, Wrapper
+from motorlike.declare import Async, Call, Property, Wrapper, wrap
+from motorlike.wrappers.change_stream import Watch
 from motorlike.wrappers.collection import MotorCollection
-from motorlike.wrappers.cursor import Latent
+from motorlike.wrappers.latent_cursor import Latent
 
 if TYPE_CHECKING:
     from bson.codec_options import CodecOptions
@@ -46,6 +47,7 @@ class MotorDatabase(Wrapper, Generic[_DocumentType], wraps=Database):
     read_concern = Property()
     read_preference = Property()
     validate_collection = Async()
+    watch = Watch()
     with_options = Call()
     write_concern = Property()
 
@@ -60,6 +62,8 @@ class MotorDatabase(Wrapper, Generic[_DocumentType], wraps=Database):
         _delegate: Any = None,
     ) -> None:
         """Make the database *name* of *client*, with PyMongo's options for it."""
+        if not isinstance(getattr(client, "delegate", None), driver.MongoClient):
+            raise TypeError(f"client must be a MotorClient, not {client!r}")
         self.client = client
         self._binding = client._binding
         self.delegate = _delegate
@@ -79,8 +83,8 @@ class MotorDatabase(Wrapper, Generic[_DocumentType], wraps=Database):
     def __getattr__(self, name: str) -> MotorCollection[_DocumentType]:
         if name.startswith("_"):
             raise AttributeError(
-                f"MotorDatabase has no attribute {name!r}. To access the {name} collection, "
-                f"use database[{name!r}]."
+                f"{type(self).__name__} has no attribute {name!r}. To access the {name} "
+                f"collection, use database[{name!r}]."
             )
         return self[name]
 
@@ -88,6 +92,10 @@ class MotorDatabase(Wrapper, Generic[_DocumentType], wraps=Database):
         return self.__wrappers__[MotorCollection.__delegate_class__]._wrap(  # type: ignore[return-value]  # the registry holds its wrapper
             self.delegate[name], self
         )
+
+    def wrap(self, obj: Any) -> Any:
+        """Return the wrapper of an object of the green driver; others stay as they are."""
+        return wrap(obj, self)
 
     def __bool__(self) -> bool:
         raise NotImplementedError(

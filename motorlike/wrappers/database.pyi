@@ -6,18 +6,21 @@ from typing import Any, Generic, overload
 
 from bson.codec_options import CodecOptions
 from bson.dbref import DBRef
+from bson.timestamp import Timestamp
 from bson.typings import _DocumentType, _DocumentTypeArg
 from pymongo.database_shared import _CodecDocumentType
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
-from pymongo.typings import _Pipeline
+from pymongo.typings import _CollationIn, _Pipeline
 from pymongo.write_concern import WriteConcern
 
 from motorlike.declare import Wrapper
+from motorlike.wrappers.change_stream import MotorChangeStream
 from motorlike.wrappers.client import MotorClient
 from motorlike.wrappers.client_session import MotorClientSession
 from motorlike.wrappers.collection import MotorCollection
-from motorlike.wrappers.cursor import MotorCommandCursor, MotorLatentCommandCursor
+from motorlike.wrappers.cursor import MotorCommandCursor
+from motorlike.wrappers.latent_cursor import MotorLatentCommandCursor
 
 __all__ = ["MotorDatabase"]
 
@@ -127,6 +130,21 @@ class MotorDatabase(Wrapper, Generic[_DocumentType]):
         background: bool | None = None,
         comment: Any | None = None,
     ) -> Future[dict[str, Any]]: ...
+    def watch(
+        self,
+        pipeline: _Pipeline | None = None,
+        full_document: str | None = None,
+        resume_after: Mapping[str, Any] | None = None,
+        max_await_time_ms: int | None = None,
+        batch_size: int | None = None,
+        collation: _CollationIn | None = None,
+        start_at_operation_time: Timestamp | None = None,
+        session: MotorClientSession | None = None,
+        start_after: Mapping[str, Any] | None = None,
+        comment: Any | None = None,
+        full_document_before_change: str | None = None,
+        show_expanded_events: bool | None = None,
+    ) -> MotorChangeStream[_DocumentType]: ...
     @overload
     def with_options(
         self,
@@ -157,4 +175,5 @@ class MotorDatabase(Wrapper, Generic[_DocumentType]):
     ) -> None: ...
     def __getattr__(self, name: str) -> MotorCollection[_DocumentType]: ...
     def __getitem__(self, name: str) -> MotorCollection[_DocumentType]: ...
+    def wrap(self, obj: Any) -> Any: ...
     def __bool__(self) -> bool: ...

@@ -14,7 +14,7 @@ from bson import Binary
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.encryption import Algorithm
-from pymongo.encryption_options import RangeOpts
+from pymongo.encryption_options import AutoEncryptionOpts, RangeOpts
 from pymongo.errors import EncryptionError
 
 from motorlike import MotorClient, MotorClientEncryption, MotorCollection, MotorCursor
@@ -177,5 +177,24 @@ def test_the_asyncio_family_has_it_too(mongod_uri: str, vault: str) -> None:
                 assert type(await encryption.get_keys()) is AsyncIOMotorCursor
             with pytest.raises(TypeError, match="io_loop"):
                 AsyncIOMotorClientEncryption(PROVIDERS, vault, client, OPTIONS, io_loop=1)
+
+    run(main())
+
+
+def test_key_vault_of_automatic_decryption_may_be_a_wrapper(mongod_uri: str, vault: str) -> None:
+    async def main() -> None:
+        name = vault.partition(".")[0]
+        async with MotorClient(mongod_uri) as client:
+            async with MotorClientEncryption(PROVIDERS, vault, client, OPTIONS) as encryption:
+                key = await encryption.create_data_key("local")
+                secret = await encryption.encrypt("secret", RANDOM, key)
+            await client[name].items.insert_one({"_id": 1, "value": secret})
+            options = AutoEncryptionOpts(
+                PROVIDERS, vault, key_vault_client=client, bypass_auto_encryption=True
+            )
+            async with MotorClient(mongod_uri, auto_encryption_opts=options) as decrypting:
+                found = await decrypting[name].items.find_one({"_id": 1})
+            assert found == {"_id": 1, "value": "secret"}
+            assert options._key_vault_client is client
 
     run(main())

@@ -29,9 +29,11 @@ def seeded(synchronous: Any, database_name: str) -> str:
     return database_name
 
 
-def open_cursors(synchronous: Any) -> int:
-    status = synchronous.admin.command("serverStatus")
-    return int(status["metrics"]["cursor"]["open"]["total"])
+def open_cursors(synchronous: Any, database: str) -> int:
+    # Of this database: other tests leave cursors that end when they will.
+    current = {"$currentOp": {"allUsers": True, "idleCursors": True}}
+    idle = {"type": "idleCursor", "ns": f"{database}.items"}
+    return len(synchronous.admin.aggregate([current, {"$match": idle}]).to_list())
 
 
 def test_async_with_closes_the_cursor_on_the_server(
@@ -40,14 +42,14 @@ def test_async_with_closes_the_cursor_on_the_server(
     async def main() -> None:
         log = CommandLog()
         async with MotorClient(mongod_uri, event_listeners=[log]) as client:
-            before = open_cursors(synchronous)
+            before = open_cursors(synchronous, seeded)
             with suppress(LookupError):
                 async with client[seeded].items.find(batch_size=5) as cursor:
                     async for _ in cursor:
-                        assert open_cursors(synchronous) == before + 1
+                        assert open_cursors(synchronous, seeded) == before + 1
                         raise LookupError
             assert log.names == ["find", "killCursors"]
-            assert open_cursors(synchronous) == before
+            assert open_cursors(synchronous, seeded) == before
             # As in PyMongo, what had arrived can still be read.
             assert len(await cursor.to_list()) == 4
             assert not cursor.alive
@@ -105,14 +107,14 @@ def test_a_cursor_collected_midway_is_killed_on_the_server_soon(
     async def main() -> None:
         log = CommandLog()
         async with MotorClient(mongod_uri, event_listeners=[log]) as client:
-            before = open_cursors(synchronous)
+            before = open_cursors(synchronous, seeded)
             holder = [client[seeded].items.find(batch_size=5)]
             holder.append(client[seeded].items.aggregate([], batchSize=5))
             # In a cycle, so that the garbage collector itself finds them.
             holder.append(holder)  # type: ignore[arg-type]  # on purpose
             await holder[0].next()
             await holder[1].next()
-            assert open_cursors(synchronous) == before + 2
+            assert open_cursors(synchronous, seeded) == before + 2
             references = [holder]
             del holder
 
@@ -123,7 +125,7 @@ def test_a_cursor_collected_midway_is_killed_on_the_server_soon(
             await where(client, collect)
             assert "killCursors" not in log.names
             await eventually(lambda: log.names.count("killCursors") == 1)
-            await eventually(lambda: open_cursors(synchronous) == before)
+            await eventually(lambda: open_cursors(synchronous, seeded) == before)
             assert await client[seeded].items.count_documents({}) == 50
             assert_pool_is_at_rest(client)
 
@@ -134,11 +136,11 @@ def test_closing_the_client_kills_the_cursors_that_were_collected(
     mongod_uri: str, seeded: str, synchronous: Any
 ) -> None:
     async def main() -> None:
-        before = open_cursors(synchronous)
+        before = open_cursors(synchronous, seeded)
         async with MotorClient(mongod_uri) as client:
             await client[seeded].items.find(batch_size=5).next()
             gc.collect()
-        assert open_cursors(synchronous) == before
+        assert open_cursors(synchronous, seeded) == before
 
     run(main())
 
@@ -167,7 +169,7 @@ def test_a_cancelled_fetch_closes_its_cursor_and_the_client_goes_on(
 ) -> None:
     async def main() -> None:
         async with MotorClient(mongod_uri) as client:
-            before = open_cursors(synchronous)
+            before = open_cursors(synchronous, seeded)
             slow = client[seeded].items.find({"$where": "sleep(20) || true"}, batch_size=5)
             fetching = asyncio.create_task(slow.fetch())
             await asyncio.sleep(0.03)
@@ -179,7 +181,7 @@ def test_a_cancelled_fetch_closes_its_cursor_and_the_client_goes_on(
                 await slow._fetch()
             assert await client[seeded].items.find_one({"_id": 3}) == {"_id": 3}
             assert_pool_is_at_rest(client)
-        await eventually(lambda: open_cursors(synchronous) == before)
+        await eventually(lambda: open_cursors(synchronous, seeded) == before)
 
     run(main())
 

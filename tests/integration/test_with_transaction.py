@@ -240,8 +240,6 @@ def test_bound_session_is_used_where_none_is_named(uri: str) -> None:
     log = CommandLog()
 
     async def story(client: Any, items: Any, session: Any) -> None:
-        if not hasattr(session.delegate, "bind"):
-            pytest.skip("this PyMongo has no ClientSession.bind")
         async with session.bind(end_session=False) as bound:
             assert bound is session
             await items.insert_one({"_id": 1})
@@ -254,3 +252,12 @@ def test_bound_session_is_used_where_none_is_named(uri: str) -> None:
         assert session.has_ended
 
     tell(uri, story, event_listeners=[log])
+
+
+def test_callback_that_is_not_awaitable_aborts_with_a_type_error(uri: str) -> None:
+    async def story(client: Any, items: Any, session: Any) -> None:
+        with pytest.raises(TypeError):
+            await session.with_transaction(lambda session: None)
+        assert not session.in_transaction
+
+    tell(uri, story)

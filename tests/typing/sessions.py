@@ -19,12 +19,13 @@ from pymongo.read_concern import ReadConcern
 from pymongo.topology_description import TopologyDescription
 
 from motorlike import MotorClient, MotorClientSession, MotorCollection, MotorDatabase
+from motorlike.declare import EnteringFuture
 
 Document = dict[str, Any]
 
 
 async def transactions(client: MotorClient[Document]) -> None:
-    assert_type(client.start_session(causal_consistency=True), Future[MotorClientSession])
+    assert_type(client.start_session(causal_consistency=True), EnteringFuture[MotorClientSession])
     async with await client.start_session() as session:
         assert_type(session, MotorClientSession)
         async with session.start_transaction(ReadConcern("snapshot"), max_commit_time_ms=50):
@@ -83,3 +84,17 @@ async def operations_go_where_futures_go(collection: MotorCollection[Document]) 
     operation.add_done_callback(lambda future: assert_type(future.result(), Document | None))
     assert_type(operation.cancel(), bool)
     assert_type(await asyncio.wait_for(collection.find_one(), 1), Document | None)
+
+
+async def sessions_are_entered_awaited_or_not(client: MotorClient[Document]) -> None:
+    async with client.start_session() as session:
+        assert_type(session, MotorClientSession)
+        assert_type(await session.with_transaction(count), int)
+        async with await session.start_transaction():
+            pass
+        async with session.bind() as bound:
+            assert_type(bound, MotorClientSession)
+
+
+async def count(session: MotorClientSession) -> int:
+    return await session.client.db.items.count_documents({}, session=session)

@@ -1,0 +1,105 @@
+"""Cursors of commands that have not been sent yet, and what declares them.
+
+Rule: the command is sent by the first use, and once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Self
+
+from motorlike.declare import Declaration, Wrapper, named_after, unwrap_all, wrap
+from motorlike.wrappers.cursor import MotorCommandCursor, _Document
+
+__all__ = ["Latent", "MotorLatentCommandCursor"]
+
+
+class _NotStarted:
+    """The place of a command's cursor until the command is sent."""
+
+    alive = True
+    address = cursor_id = session = None
+
+    def __init__(
+        self, command: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.command = command
+        self.args = args
+        self.kwargs = kwargs
+        self._data: deque[Any] = deque()
+        self._batch_size: int | None = None
+
+    def batch_size(self, batch_size: int) -> None:
+        """Set how many documents a batch has, from the first one on."""
+        if not isinstance(batch_size, int):
+            raise TypeError(f"batch_size must be an int, not {batch_size!r}")
+        if batch_size < 0:
+            raise ValueError(f"batch_size must be >= 0, not {batch_size}")
+        self._batch_size = batch_size
+
+    def close(self) -> None:
+        """Never send the command."""
+        self.alive = False
+
+    def start(self) -> Any:
+        """Send the command; return PyMongo's cursor. In a greenlet."""
+        if self._batch_size is not None and _takes_options(self.command):
+            self.kwargs["batchSize"] = self._batch_size
+        cursor = self.command(*self.args, **self.kwargs)
+        if self._batch_size is not None:
+            cursor.batch_size(self._batch_size)
+        return cursor
+
+
+def _takes_options(command: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(command).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted):
+    """A command's cursor; the command is sent at the first fetch.
+
+    It may also be awaited, which sends the command at once.
+    """
+
+    def _start_now(self) -> None:
+        if isinstance(self.delegate, _NotStarted) and self.delegate.alive:
+            self.delegate = self.delegate.start()
+
+    def _refresh(self) -> int:
+        self._start_now()
+        return len(self.delegate._data) or super()._refresh()
+
+    def _list(self, length: int | None) -> list[_Document]:
+        self._start_now()
+        return super()._list(length)
+
+    def _start(self) -> Self:
+        self._start_now()
+        return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        self.started = True
+        return self._binding.spawn(self._start, (), {}).__await__()
+
+    async def try_next(self) -> _Document | None:
+        """Return the next document, or ``None`` if there is none now."""
+        return await (await self)._try_next()
+
+
+class Latent(Declaration):
+    """A plain call that returns a cursor; its command is sent later."""
+
+    kind = "latent"
+    returns = "MotorLatentCommandCursor"
+
+    def resolve(self, name: str, original: Any) -> Any:
+        attribute = self.attribute or name
+
+        def method(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+            args, kwargs = unwrap_all(args, kwargs)
+            return wrap(_NotStarted(getattr(self.delegate, attribute), args, kwargs), self)
+
+        return named_after(original, method, name, self.returns)
