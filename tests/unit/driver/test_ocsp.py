@@ -142,10 +142,12 @@ def _server(certificate: str) -> Iterator[tuple[str, int]]:
     def accept() -> None:
         with contextlib.suppress(OSError):
             while True:
-                threads.append(threading.Thread(target=serve, args=[listener.accept()[0]]))
+                threads.append(
+                    threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True)
+                )
                 threads[-1].start()
 
-    threads.append(threading.Thread(target=accept))
+    threads.append(threading.Thread(target=accept, daemon=True))
     threads[0].start()
     yield listener.getsockname()
     listener.shutdown(socket.SHUT_RDWR)
