@@ -31,9 +31,10 @@ class Cell(NamedTuple):
     cpu_microseconds: float
 
 
-def _measure(peer: str, operation: str, uri: str, at_once: int, seconds: float) -> Cell:
-    command = [sys.executable, "-m", "benchmarks.measure", peer, operation]
-    command += ["--uri", uri, "--at-once", str(at_once), "--seconds", str(seconds)]
+def _measure(arguments: argparse.Namespace, peer: str, uri: str, at_once: int) -> Cell:
+    command = [sys.executable, "-m", "benchmarks.measure", peer, arguments.operation]
+    command += ["--uri", uri, "--at-once", str(at_once)]
+    command += ["--seconds", str(arguments.seconds), "--warm-up", str(arguments.warm_up)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return Cell(**json.loads(output))
 
@@ -44,7 +45,7 @@ def _rounds(arguments: argparse.Namespace, uri: str, at_once: int) -> dict[str, 
         for peer, column in cells.items():
             # A synchronous client does one thing at a time.
             width = at_once if PEERS[peer].is_async else 1
-            column.append(_measure(peer, arguments.operation, uri, width, arguments.seconds))
+            column.append(_measure(arguments, peer, uri, width))
     return cells
 
 
@@ -73,6 +74,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--operation", choices=OPERATIONS, default="find_one")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    # A pool of a hundred connections takes most of a second to fill.
+    parser.add_argument("--warm-up", type=float, default=2.0, help="seconds, not measured")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 10, 100])
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=installed)
     parser.add_argument("--uri", help="of a running server, instead of a mongod of its own")
