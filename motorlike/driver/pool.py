@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pymongo import _csot, version_tuple
 
 from motorlike.driver import loader
+from motorlike.driver.growth import EAGER_CONNECTIONS, Growth
+from motorlike.green.hub import current_hub
 from motorlike.green.locks import Condition
 
 if TYPE_CHECKING:
@@ -34,15 +36,40 @@ class FairPool(Pool):
 
     PyMongo's lets a newcomer take a slot that was freed for somebody who
     waits; under a full pool the slowest operations then wait for ever longer.
+
+    Nor does it open a connection at once for each operation that finds none
+    idle: how many there may be for the time being is for a `Growth` to say.
     """
 
     if TYPE_CHECKING:
         size_cond: Condition  # type: ignore[assignment]  # the stand-in, once loaded
 
+    # `Any`: PyMongo's own arguments, passed on.
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.growth = Growth(
+            smallest=max(EAGER_CONNECTIONS, self.opts.min_pool_size),
+            largest=self.max_pool_size,
+            waiting=lambda: self.size_cond.line_length,
+            wake=self._wake_line,
+        )
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether an operation must wait for another one's connection."""
+        requests = self.requests
+        if requests < self.growth.limit:
+            return False
+        return requests >= self.max_pool_size or not self.conns
+
+    def _wake_line(self, count: int) -> None:
+        with self.size_cond:
+            self.size_cond.notify(count)
+
     def _get_conn(self, checkout_started_time: float, handler: Any = None) -> Connection:
         # A pool that is paused or closed refuses at once. Those whom it woke to
         # tell them so may still be in line, and will wake nobody.
-        if self.size_cond.has_line and self.state == PoolState.READY:
+        if (self.size_cond.has_line or self._is_full) and self.state == PoolState.READY:
             self._wait_in_line(checkout_started_time)
         try:
             return super()._get_conn(checkout_started_time, handler)
@@ -53,6 +80,7 @@ class FairPool(Pool):
 
     def _wait_in_line(self, checkout_started_time: float) -> None:
         deadline = self._wait_deadline()
+        self.growth.note_wait(current_hub())
         with self.size_cond:
             # Counted as PyMongo counts its waiters: by it, the less loaded of
             # several servers is chosen.
@@ -60,6 +88,7 @@ class FairPool(Pool):
             try:
                 while self._wait_once(checkout_started_time, deadline):
                     pass
+                self.growth.note_served()
             finally:
                 self.operation_count -= 1
 
@@ -68,11 +97,11 @@ class FairPool(Pool):
         timeout = None if deadline is None else deadline - time.monotonic()
         if not self.size_cond.wait(timeout):
             # As PyMongo: a time-out must not use up a wake-up.
-            if self.requests < self.max_pool_size:
+            if not self._is_full:
                 self.size_cond.notify()
             self._raise_wait_queue_timeout(checkout_started_time)
         # After a reset everybody is woken, to learn of it from PyMongo.
-        return self.requests >= self.max_pool_size and generation == self.gen.get_overall()
+        return self._is_full and generation == self.gen.get_overall()
 
     def _wait_deadline(self) -> float | None:
         if _csot.get_timeout():

@@ -227,6 +227,11 @@ class Condition:
         """Whether anybody waits, or was woken and does not hold the lock yet."""
         return bool(self._waiting or self._woken)
 
+    @property
+    def line_length(self) -> int:
+        """How many wait, or were woken and do not hold the lock yet."""
+        return len(self._waiting) + self._woken
+
     # The next three are passed several times by each operation of a driver:
     # what an uncontended lock would do is written out.
 

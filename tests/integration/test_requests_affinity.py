@@ -66,8 +66,10 @@ asyncio.run(main())
 
 
 async def _count_stale_reads(mongod: Deployment, how: str, pairs: int) -> int:
-    slow_now_and_then = {"activationProbability": 0.02}
-    async with fail_point(mongod.address, ["insert"], mode=slow_now_and_then, blockTimeMS=20):
+    # So late that the read after it has had its turn, also where 200 tasks wait
+    # for few connections on a slow machine.
+    slow_now_and_then = {"activationProbability": 0.002}
+    async with fail_point(mongod.address, ["insert"], mode=slow_now_and_then, blockTimeMS=500):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-c", SCRIPT, mongod.uri, how, str(pairs)),
             stdout=subprocess.PIPE,
