@@ -1,7 +1,9 @@
 """Waiting for a socket's events: the half of a green stream that suspends.
 
-`green.stream` and `green.tls` add the bytes. An event is registered with the
-IOLoop through Tornado's IOStream; its greenlet is resumed by a one-shot `Waiter`.
+`green.stream` and `green.tls` add the bytes. Reading, which every operation
+does, is registered with the event loop itself, and stays so from one operation
+to the next; writing, which seldom waits, and closing are Tornado's IOStream's.
+The greenlet is resumed by a one-shot `Waiter`.
 
 Rule: nothing that is registered with the loop keeps an operation alive after
 its end: no context, no waiter, no timer of its own for each read.
@@ -25,7 +27,6 @@ from motorlike.green.hub import Hub, Waiter, current_hub
 
 __all__ = ["EventStream", "bad_descriptor", "remaining_seconds"]
 
-_READ = IOLoop.READ
 _WRITE = IOLoop.WRITE
 
 
@@ -45,6 +46,7 @@ class EventStream(IOStream):
     def __init__(self, sock: stdlib_socket.socket, *args: Any, **kwargs: Any) -> None:
         self.hub: Hub = current_hub()
         self._descriptor = sock.fileno()
+        self._is_watched = False
         self._reader: Waiter | None = None
         self._writer: Waiter | None = None
         self._read_deadline = 0.0
@@ -68,8 +70,8 @@ class EventStream(IOStream):
         waiter = Waiter(operation)
         if waiter.hub is not self.hub:
             raise self._elsewhere(operation)
-        if self._state is None or not self._state & _READ:
-            self._add_io_state(_READ)
+        if not self._is_watched:
+            self._watch()
         if timeout is not None:
             self._arm_read_timer(timeout)
         else:
@@ -134,40 +136,48 @@ class EventStream(IOStream):
                 raise _timed_out()
         finally:
             self._writer = None
-            self._stop_listening(_WRITE)
+            self._stop_writing()
         if self._closed:
             raise bad_descriptor()
 
     # -- events -----------------------------------------------------------
 
     def _add_io_state(self, state: int) -> None:
-        # The loop keeps the context in which a handler was added. A read
-        # handler stays for the life of the connection.
+        # The loop keeps the context in which a handler was added.
         self.hub.context.run(super()._add_io_state, state)
 
-    def _handle_events(self, fd: object, events: int) -> None:
-        if events & _READ:
-            if self._reader is not None:
-                self.hub.resume(self._reader)
-            else:
-                # Until somebody asks, the event would repeat.
-                self._on_unasked_read_event()
-                self._stop_listening(_READ)
-        if events & _WRITE:
-            if self._writer is not None:
-                self.hub.resume(self._writer)
-            else:
-                self._stop_listening(_WRITE)
+    def _watch(self) -> None:
+        # Not through the IOLoop, which would be one call more for each reply.
+        self._is_watched = True
+        self.hub.context.run(self.hub.loop.add_reader, self._descriptor, self._on_readable)
+
+    def _unwatch(self) -> None:
+        if self._is_watched and not self.hub.loop.is_closed():
+            self.hub.loop.remove_reader(self._descriptor)
+        self._is_watched = False
+
+    def _on_readable(self) -> None:
+        waiter = self._reader
+        if waiter is not None:
+            self.hub.resume(waiter)
+        else:
+            # Until somebody asks, the event would repeat.
+            self._on_unasked_read_event()
+            self._unwatch()
 
     def _on_unasked_read_event(self) -> None:
         pass
 
-    def _stop_listening(self, state: int) -> None:
-        if self._closed or self._state is None or not self._state & state:
+    def _handle_events(self, fd: object, events: int) -> None:
+        if self._writer is not None:
+            self.hub.resume(self._writer)
+        else:
+            self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        if self._closed or not self._state or self.hub.loop.is_closed():
             return
-        if self.hub.loop.is_closed():
-            return
-        self._state &= ~state
+        self._state &= ~_WRITE
         self.io_loop.update_handler(self.fileno(), self._state)
 
     # -- connecting and closing -------------------------------------------
@@ -194,6 +204,7 @@ class EventStream(IOStream):
             self.forget()
             return
         self._unregister()
+        self._unwatch()
         super().close(exc_info)
         self._wake_all()
 
@@ -208,6 +219,7 @@ class EventStream(IOStream):
         """Stop watching the socket and return it, still open."""
         sock = self.socket
         self._unregister()
+        self._unwatch()
         if self._state is not None and not self.hub.loop.is_closed():
             self.io_loop.remove_handler(sock)
         self._state = None
