@@ -143,13 +143,14 @@ class EventStream(IOStream):
     # -- events -----------------------------------------------------------
 
     def _add_io_state(self, state: int) -> None:
-        # The loop keeps the context in which a handler was added.
-        self.hub.context.run(super()._add_io_state, state)
+        # The loop keeps the context in which a handler was added: an empty one,
+        # and not one that all share, which its callbacks may have entered now.
+        Context().run(super()._add_io_state, state)
 
     def _watch(self) -> None:
         # Not through the IOLoop, which would be one call more for each reply.
         self._is_watched = True
-        self.hub.context.run(self.hub.loop.add_reader, self._descriptor, self._on_readable)
+        Context().run(self.hub.loop.add_reader, self._descriptor, self._on_readable)
 
     def _unwatch(self) -> None:
         if self._is_watched and not self.hub.loop.is_closed():

@@ -853,3 +853,23 @@ class many_descriptors:  # noqa: N801 - used as a context manager
     def __exit__(self, *exc_info: object) -> None:
         for fd in self._fds:
             os.close(fd)
+
+
+def test_a_callback_in_the_hubs_own_context_may_start_what_waits() -> None:
+    async def main() -> None:
+        hub = current_hub()
+        loop = asyncio.get_running_loop()
+        started: asyncio.Future[asyncio.Future[bytes]] = loop.create_future()
+        ours, theirs = green_socket.socketpair()
+
+        def start() -> None:
+            started.set_result(hub.spawn(ours.recv, (5,), {}))
+
+        loop.call_soon(start, context=hub.context)
+        received = await started
+        await spawn(theirs.sendall, b"hello")
+        assert await received == b"hello"
+        ours.close()
+        theirs.close()
+
+    asyncio.run(main())
