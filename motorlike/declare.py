@@ -32,6 +32,7 @@ __all__ = [
     "Wrapper",
     "named_after",
     "parameters_of",
+    "reached_by_attribute",
     "unwrap_all",
     "wrap",
 ]
@@ -39,6 +40,7 @@ __all__ = [
 _Method = Callable[..., Any]
 _MethodT = TypeVar("_MethodT", bound=_Method)
 _T = TypeVar("_T")
+_WrapperT = TypeVar("_WrapperT", bound="Wrapper")
 _MISSING = object()
 
 
@@ -304,7 +306,8 @@ class Wrapper:
         return hash(self.delegate)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.delegate!r})"
+        # Not the name: see `reached_by_attribute`.
+        return f"{type(self).__qualname__.rpartition('.')[2]}({self.delegate!r})"
 
 
 def _resolve(cls: type[Wrapper], name: str, declaration: Declaration) -> None:
@@ -341,3 +344,21 @@ def wrap(value: Any, parent: Wrapper) -> Any:
     """Return the wrapper of *value*, if its class has one, else *value* itself."""
     wrapper = parent.__wrappers__.get(type(value))
     return value if wrapper is None else wrapper._wrap(value, parent)
+
+
+def reached_by_attribute(wrapper: _WrapperT) -> _WrapperT:
+    """Return *wrapper*, whose call will say that no method has its name.
+
+    An object with a ``__call__`` could say so when it is called, but `callable`
+    is true of it, and every unknown attribute would look like a method. Python
+    words the error for one without by the name of its type alone.
+    """
+    cls: Any = type(wrapper)  # `Any`: mypy takes no type variable's class for hashable
+    wrapper.__class__ = _with_explaining_name(cls)
+    return wrapper
+
+
+@functools.cache
+def _with_explaining_name(cls: type[Wrapper]) -> Any:  # `Any`: a subclass of *cls*
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(f"{cls.__name__}, as no method has the name of this attribute,", (cls,), names)

@@ -9,11 +9,12 @@ Rule: PyMongo's own change stream resumes; nothing is tried again here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Generic, Self
 
 from motorlike import driver
 from motorlike.declare import Declaration, Wrapper, named_after, unwrap_all, wrap
+from motorlike.green.threading import Lock
 from motorlike.wrappers.cursor import _Document
 
 __all__ = ["MotorChangeStream", "Watch"]
@@ -34,6 +35,8 @@ class _NotOpened:
         self.watch = watch
         self.args = args
         self.kwargs = kwargs
+        # Held while it is opened: two uses at once wait for one stream.
+        self.lock = Lock()
 
     @property
     def resume_token(self) -> Any:
@@ -93,11 +96,14 @@ class MotorChangeStream(
         return self.delegate.resume_token
 
     def _open(self) -> None:
-        if isinstance(self.delegate, _NotOpened) and self.delegate.alive:
-            closed = self.delegate
-            self.delegate = closed.watch(*closed.args, **closed.kwargs)
-            if self._closed:
-                self.delegate.close()
+        pending = self.delegate
+        if not isinstance(pending, _NotOpened):
+            return
+        with pending.lock:
+            if self.delegate is pending and pending.alive:
+                self.delegate = pending.watch(*pending.args, **pending.kwargs)
+                if self._closed:
+                    self.delegate.close()
 
     def _next(self, waits: bool) -> Any:
         self._open()
@@ -159,6 +165,10 @@ class MotorChangeStream(
             self.delegate.close()
         else:
             await self._binding.spawn(self.delegate.close, (), {})
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        # PyMongo's asynchronous client awaits `watch`, which opens the stream.
+        return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
         await self._run(self._open)

@@ -13,7 +13,15 @@ from pymongo.driver_info import DriverInfo
 from pymongo.typings import _DocumentType
 
 from motorlike import driver
-from motorlike.declare import Async, Call, Property, Wrapper, parameters_of, wrap
+from motorlike.declare import (
+    Async,
+    Call,
+    Property,
+    Wrapper,
+    parameters_of,
+    reached_by_attribute,
+    wrap,
+)
 from motorlike.loops import LaterBinding, Loops, TornadoLoops
 from motorlike.version import __version__
 from motorlike.wrappers.change_stream import Watch
@@ -39,6 +47,9 @@ class MotorClient(Wrapper, Generic[_DocumentType], wraps=driver.MongoClient):
     """
 
     _loops: ClassVar[type[Loops]] = TornadoLoops
+
+    # It has items, by name; `for` would ask for them by number.
+    __iter__: None = None
 
     HOST = Property()
     PORT = Property()
@@ -129,10 +140,10 @@ class MotorClient(Wrapper, Generic[_DocumentType], wraps=driver.MongoClient):
     def __getattr__(self, name: str) -> MotorDatabase[_DocumentType]:
         if name.startswith("_"):
             raise AttributeError(
-                f"{type(self).__name__} has no attribute {name!r}. To access the {name} database, "
-                f"use client[{name!r}]."
+                f"{type(self).__qualname__} has no attribute {name!r}. To access the {name} "
+                f"database, use client[{name!r}]."
             )
-        return self[name]
+        return reached_by_attribute(self[name])
 
     def __getitem__(self, name: str) -> MotorDatabase[_DocumentType]:
         return self.__wrappers__[MotorDatabase.__delegate_class__]._wrap(  # type: ignore[return-value]  # the registry holds its wrapper

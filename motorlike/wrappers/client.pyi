@@ -28,6 +28,7 @@ from motorlike.wrappers.database import MotorDatabase
 __all__ = ["MotorClient"]
 
 class MotorClient(Wrapper, Generic[_DocumentType]):
+    __iter__: None
     @property
     def HOST(self) -> str: ...
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from pymongo.typings import _DocumentType, _DocumentTypeArg
 
 from motorlike import driver
-from motorlike.declare import Async, Call, Property, Wrapper, wrap
+from motorlike.declare import Async, Call, Property, Wrapper, reached_by_attribute, wrap
 from motorlike.wrappers.change_stream import Watch
 from motorlike.wrappers.latent_cursor import Latent
 
@@ -32,6 +32,9 @@ class MotorCollection(Wrapper, Generic[_DocumentType], wraps=Collection):
     """A MongoDB collection: `pymongo.collection.Collection`, to be awaited."""
 
     database: MotorDatabase[_DocumentType]
+
+    # Or ``for`` would ask for collection[0], collection[1], and so on, without end.
+    __iter__: None = None
 
     aggregate = Latent()
     aggregate_raw_batches = Latent()
@@ -107,8 +110,10 @@ class MotorCollection(Wrapper, Generic[_DocumentType], wraps=Collection):
 
     @classmethod
     def _wrap(cls, delegate: Any, parent: Any) -> Self:
-        database = parent.database if isinstance(parent, MotorCollection) else parent
-        return cls(database, delegate.name, _delegate=delegate)
+        if isinstance(parent, cls):
+            # As in Motor, `with_options` of a user's subclass is one again.
+            return type(parent)(parent.database, delegate.name, _delegate=delegate)
+        return cls(parent, delegate.name, _delegate=delegate)
 
     def _root(self) -> Wrapper:
         return self.database._root()
@@ -117,13 +122,15 @@ class MotorCollection(Wrapper, Generic[_DocumentType], wraps=Collection):
         if name.startswith("_"):
             full_name = f"{self.name}.{name}"
             raise AttributeError(
-                f"{type(self).__name__} has no attribute {name!r}. To access the {full_name} "
+                f"{type(self).__qualname__} has no attribute {name!r}. To access the {full_name} "
                 f"collection, use database[{full_name!r}]."
             )
-        return self[name]
+        return reached_by_attribute(self[name])
 
     def __getitem__(self, name: str) -> MotorCollection[_DocumentType]:
-        return self._wrap(self.delegate[name], self)
+        return self.__wrappers__[MotorCollection.__delegate_class__]._wrap(  # type: ignore[return-value]  # the registry holds its wrapper
+            self.delegate[name], self.database
+        )
 
     def wrap(self, obj: Any) -> Any:
         """Return the wrapper of an object of the green driver; others stay as they are."""

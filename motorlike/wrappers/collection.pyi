@@ -33,6 +33,7 @@ __all__ = ["MotorCollection"]
 
 class MotorCollection(Wrapper, Generic[_DocumentType]):
     database: MotorDatabase[_DocumentType]
+    __iter__: None
     def aggregate(
         self,
         pipeline: _Pipeline,

@@ -49,6 +49,9 @@ class _BaseCursor(Wrapper, Generic[_Document]):
 
     # A query ends with an empty batch; a command's cursor with its id.
     _goes_on_after_empty_batch = False
+    # Whether a fetch goes on, or was cancelled. PyMongo closes the cursor then,
+    # and would say of the documents that are missing that there are none.
+    _is_fetching = False
 
     def __init__(self, delegate: Any, collection: Any) -> None:
         self.delegate = delegate
@@ -80,12 +83,31 @@ class _BaseCursor(Wrapper, Generic[_Document]):
         return self._binding.spawn(self._refresh, (), {})
 
     def _refresh(self) -> int:
-        size: int = self.delegate._refresh()
+        self._is_fetching = True
+        try:
+            size: int = self.delegate._refresh()
+        except Exception:
+            self._is_fetching = False
+            raise
+        self._is_fetching = False
         return size
 
     def _list(self, length: int | None) -> list[_Document]:
-        documents: list[_Document] = self.delegate.to_list(length) if length != 0 else []
+        self._is_fetching = True
+        try:
+            documents: list[_Document] = self.delegate.to_list(length) if length != 0 else []
+        except Exception:
+            self._is_fetching = False
+            raise
+        self._is_fetching = False
         return documents
+
+    def _check_whole(self) -> None:
+        if self._is_fetching and not (self.alive or self.closed):
+            raise InvalidOperation(
+                "a fetch of this cursor was cancelled, which closed it, and documents are "
+                "missing: make a new one, or rewind() that of a query"
+            )
 
     @property
     def alive(self) -> bool:
@@ -97,8 +119,10 @@ class _BaseCursor(Wrapper, Generic[_Document]):
 
         Raises:
             StopAsyncIteration: There is none.
+            InvalidOperation: An earlier fetch was cancelled.
         """
         while not self.delegate._data:
+            self._check_whole()
             if not self.alive or not (await self._fetch() or self._goes_on_after_empty_batch):
                 raise StopAsyncIteration
         document: _Document = self.delegate._data.popleft()
@@ -111,8 +135,10 @@ class _BaseCursor(Wrapper, Generic[_Document]):
 
     async def fetch(self) -> list[_Document]:
         """Return the documents of the next batch, an empty list at the end."""
-        if not self.delegate._data and self.alive:
-            await self._fetch()
+        if not self.delegate._data:
+            self._check_whole()
+            if self.alive:
+                await self._fetch()
         documents = list(self.delegate._data)
         self.delegate._data.clear()
         return documents
@@ -124,7 +150,8 @@ class _BaseCursor(Wrapper, Generic[_Document]):
             length: At most so many; ``None`` for all that are left.
 
         Raises:
-            InvalidOperation: The cursor is tailable, and has no end.
+            InvalidOperation: The cursor is tailable, and has no end; or an
+                earlier fetch was cancelled.
         """
         if length is not None and not isinstance(length, int):
             raise TypeError(f"length must be an int or None, not {length!r}")
@@ -134,6 +161,7 @@ class _BaseCursor(Wrapper, Generic[_Document]):
             raise InvalidOperation(
                 "a tailable cursor has no end to list it to: iterate it with 'async for'"
             )
+        self._check_whole()
         self.started = True
         return self._binding.spawn(self._list, (length,), {})
 
@@ -154,6 +182,7 @@ class _BaseCursor(Wrapper, Generic[_Document]):
     def fetch_next(self) -> Future[Any]:
         """Deprecated: a Future that tells whether `next_object` has a document."""
         _warn_deprecated("fetch_next")
+        self._check_whole()
         if self.delegate._data or not self.alive:
             return self._binding.spawn(bool, (self.delegate._data,), {})
         return self._fetch()
@@ -251,7 +280,7 @@ class MotorCursor(_BaseCursor[_Document], wraps=_cursor.Cursor):
         # Closing talks to the server; what is left there is killed later.
         self.delegate._die_no_lock()
         self.delegate.rewind()
-        self.started = self.closed = False
+        self.started = self.closed = self._is_fetching = False
         return self
 
     def clone(self) -> Self:

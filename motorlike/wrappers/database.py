@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from pymongo.typings import _DocumentType, _DocumentTypeArg
 
 from motorlike import driver
-from motorlike.declare import Async, Call, Property, Wrapper, wrap
+from motorlike.declare import Async, Call, Property, Wrapper, reached_by_attribute, wrap
 from motorlike.wrappers.change_stream import Watch
 from motorlike.wrappers.collection import MotorCollection
 from motorlike.wrappers.latent_cursor import Latent
@@ -32,6 +32,9 @@ class MotorDatabase(Wrapper, Generic[_DocumentType], wraps=Database):
     """A MongoDB database: `pymongo.database.Database`, to be awaited."""
 
     client: MotorClient[_DocumentType]
+
+    # It has items, by name; `for` would ask for them by number.
+    __iter__: None = None
 
     aggregate = Latent()
     codec_options = Property()
@@ -74,8 +77,10 @@ class MotorDatabase(Wrapper, Generic[_DocumentType], wraps=Database):
 
     @classmethod
     def _wrap(cls, delegate: Any, parent: Any) -> Self:
-        client = parent.client if isinstance(parent, MotorDatabase) else parent
-        return cls(client, delegate.name, _delegate=delegate)
+        if isinstance(parent, cls):
+            # As in Motor, `with_options` of a user's subclass is one again.
+            return type(parent)(parent.client, delegate.name, _delegate=delegate)
+        return cls(parent, delegate.name, _delegate=delegate)
 
     def _root(self) -> Wrapper:
         return self.client
@@ -83,10 +88,10 @@ class MotorDatabase(Wrapper, Generic[_DocumentType], wraps=Database):
     def __getattr__(self, name: str) -> MotorCollection[_DocumentType]:
         if name.startswith("_"):
             raise AttributeError(
-                f"{type(self).__name__} has no attribute {name!r}. To access the {name} "
+                f"{type(self).__qualname__} has no attribute {name!r}. To access the {name} "
                 f"collection, use database[{name!r}]."
             )
-        return self[name]
+        return reached_by_attribute(self[name])
 
     def __getitem__(self, name: str) -> MotorCollection[_DocumentType]:
         return self.__wrappers__[MotorCollection.__delegate_class__]._wrap(  # type: ignore[return-value]  # the registry holds its wrapper

@@ -26,6 +26,7 @@ __all__ = ["MotorDatabase"]
 
 class MotorDatabase(Wrapper, Generic[_DocumentType]):
     client: MotorClient[_DocumentType]
+    __iter__: None
     def aggregate(
         self, pipeline: _Pipeline, session: MotorClientSession | None = None, **kwargs: Any
     ) -> MotorLatentCommandCursor[_DocumentType]: ...

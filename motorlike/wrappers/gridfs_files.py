@@ -206,6 +206,12 @@ class MotorGridOut(Wrapper, wraps=GridOut):
         self._leave_cursor()
         self.delegate.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+
     def __aiter__(self) -> Self:
         return self
 

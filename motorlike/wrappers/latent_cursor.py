@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Self
 
 from motorlike.declare import Declaration, Wrapper, named_after, unwrap_all, wrap
+from motorlike.green.threading import Lock
 from motorlike.wrappers.cursor import MotorCommandCursor, _Document
 
 __all__ = ["Latent", "MotorLatentCommandCursor"]
@@ -28,6 +29,8 @@ class _NotStarted:
         self.command = command
         self.args = args
         self.kwargs = kwargs
+        # Held while the command is sent: two uses at once wait for one cursor.
+        self.lock = Lock()
         self._data: deque[Any] = deque()
         self._batch_size: int | None = None
 
@@ -65,8 +68,14 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
     """
 
     def _start_now(self) -> None:
-        if isinstance(self.delegate, _NotStarted) and self.delegate.alive:
-            self.delegate = self.delegate.start()
+        pending = self.delegate
+        if not isinstance(pending, _NotStarted):
+            return
+        with pending.lock:
+            if self.delegate is pending and pending.alive:
+                self.delegate = pending.start()
+                if self.closed:
+                    self.delegate.close()
 
     def _refresh(self) -> int:
         self._start_now()

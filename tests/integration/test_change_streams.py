@@ -71,6 +71,32 @@ def test_changes_come_in_order_with_a_token_each(uri: str) -> None:
     tell(uri, story)
 
 
+def test_stream_may_be_awaited_which_opens_it(uri: str) -> None:
+    log = CommandLog()
+
+    async def story(client: Any, items: Any) -> None:
+        async with await items.watch() as stream:
+            assert type(stream) is MotorChangeStream
+            assert log.names.count("aggregate") == 1
+            await items.insert_one({"_id": 1})
+            assert (await stream.next())["documentKey"] == {"_id": 1}
+
+    tell(uri, story, event_listeners=[log])
+
+
+def test_stream_is_opened_once_by_several_first_uses(uri: str) -> None:
+    log = CommandLog()
+
+    async def story(client: Any, items: Any) -> None:
+        stream = items.watch(max_await_time_ms=50)
+        await asyncio.gather(stream, stream, stream.try_next())
+        assert log.names.count("aggregate") == 1
+        await stream.close()
+        assert log.names.count("killCursors") == 1
+
+    tell(uri, story, event_listeners=[log])
+
+
 @pytest.mark.parametrize("target", ["client", "database"])
 def test_databases_and_clients_are_watched_too(uri: str, target: str) -> None:
     async def story(client: Any, items: Any) -> None:

@@ -186,6 +186,33 @@ def test_a_cancelled_fetch_closes_its_cursor_and_the_client_goes_on(
     run(main())
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda cursor: cursor.next(),
+        lambda cursor: cursor.fetch(),
+        lambda cursor: cursor.to_list(),
+        lambda cursor: cursor.to_list(3),
+    ],
+)
+def test_documents_that_a_cancelled_fetch_lost_are_not_taken_for_the_end(
+    mongod_uri: str, seeded: str, read: Callable[[Any], Any]
+) -> None:
+    async def main() -> None:
+        async with MotorClient(mongod_uri) as client:
+            cursor = client[seeded].items.find({"$where": "sleep(20) || true"}, batch_size=2)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(cursor.to_list(), 0.1)
+            with pytest.raises(InvalidOperation, match="a fetch of this cursor was cancelled"):
+                await read(cursor)
+            await cursor.close()
+            # That is the user's own end.
+            assert await cursor.fetch() == []
+            assert (await cursor.rewind().next())["_id"] == 0
+
+    run(main())
+
+
 def test_a_client_used_after_the_loop_of_its_cursor_leaves_the_cursor_alone(
     mongod_uri: str, seeded: str
 ) -> None:

@@ -229,6 +229,37 @@ def test_a_latent_cursor_that_is_closed_first_never_sends_its_command(mongod_uri
     run(main())
 
 
+def test_a_latent_cursor_sends_its_command_once_for_several_first_uses(
+    mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        log = CommandLog()
+        async with MotorClient(mongod_uri, event_listeners=[log]) as client:
+            cursor = client[seeded].items.aggregate([{"$sort": {"_id": 1}}])
+            found = await asyncio.gather(cursor, *(cursor.next() for _ in range(3)))
+            assert ids(found[1:]) == IDS[:3]
+            assert log.names == ["aggregate"]
+
+    run(main())
+
+
+def test_a_latent_cursor_that_is_closed_while_its_command_runs_leaves_none_on_the_server(
+    mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        log = CommandLog()
+        async with MotorClient(mongod_uri, event_listeners=[log]) as client:
+            await client.aconnect()
+            cursor = client[seeded].items.aggregate([], batchSize=2)
+            first = asyncio.ensure_future(cursor.next())
+            await asyncio.sleep(0)
+            await cursor.close()
+            await first
+            assert log.names == ["ping", "aggregate", "killCursors"]
+
+    run(main())
+
+
 def test_an_error_of_an_aggregate_arrives_at_the_first_fetch(mongod_uri: str) -> None:
     async def main() -> None:
         async with MotorClient(mongod_uri) as client:

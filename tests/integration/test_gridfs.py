@@ -143,6 +143,16 @@ def test_open_upload_stream_is_a_plain_call_and_its_writes_are_futures(
     with_bucket(body)
 
 
+def test_file_is_closed_at_the_end_of_its_block(with_bucket: WithBucket) -> None:
+    async def body(client: MotorClient, bucket: MotorGridFSBucket) -> None:
+        file_id = await bucket.upload_from_stream("name", content(1000))
+        async with await bucket.open_download_stream(file_id) as grid_out:
+            assert await grid_out.read() == content(1000)
+        assert grid_out.delegate.closed
+
+    with_bucket(body)
+
+
 def test_readchunk_gives_what_is_left_of_a_chunk(with_bucket: WithBucket) -> None:
     async def body(client: MotorClient, bucket: MotorGridFSBucket) -> None:
         async with bucket.open_upload_stream("f", chunk_size_bytes=4) as grid_in:

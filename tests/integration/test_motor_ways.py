@@ -57,7 +57,9 @@ def test_all_that_is_reached_from_a_client_is_of_its_family(
                 AsyncIOMotorClientSession: [session],
             }
             for cls, objects in reached.items():
-                assert {type(each) for each in objects} == {cls}
+                # The type of an attribute has a name of its own besides.
+                assert {type(each).__qualname__ for each in objects} == {cls.__name__}
+                assert all(isinstance(each, cls) for each in objects)
                 assert all(each.get_io_loop() is asyncio.get_running_loop() for each in objects)
             assert issubclass(AsyncIOMotorRawBatchCommandCursor, motorlike.MotorCommandCursor)
             assert await items.find(session=session).to_list() == [{"_id": i} for i in range(3)]
@@ -73,6 +75,34 @@ def test_client_info_names_the_family() -> None:
         motorlike.loops.TornadoLoops.platform
     )
     assert asyncio_client.options.pool_options.metadata["platform"].endswith("asyncio")
+
+
+def test_a_subclass_is_kept_by_with_options_and_not_by_its_parts() -> None:
+    class Shop(MotorDatabase[Any]):
+        pass
+
+    class Items(MotorCollection[Any]):
+        pass
+
+    shop = Shop(MotorClient(), "shop")
+    items = Items(shop, "items")
+    assert type(shop.with_options()) is Shop
+    assert type(items.with_options()) is Items
+    assert items.with_options().database is shop
+    assert type(items["sub"]) is MotorCollection
+    for part in (shop.items, items.sub):
+        assert isinstance(part, MotorCollection)
+        assert not isinstance(part, Items)
+
+
+@pytest.mark.parametrize("cls", [MotorClient, AsyncIOMotorClient])
+def test_clients_databases_and_collections_cannot_be_iterated(cls: Callable[..., Any]) -> None:
+    # Their items are asked for by name: a loop over them would have no end.
+    for each in (cls(), cls().db, cls().db.items):
+        with pytest.raises(TypeError, match="not iterable"):
+            iter(each)
+        with pytest.raises(TypeError, match="not iterable"):
+            assert "name" not in each
 
 
 # -- loops ----------------------------------------------------------------

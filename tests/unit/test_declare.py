@@ -299,10 +299,24 @@ def test_unknown_attributes_are_not_callable() -> None:
     assert not callable(client.unheard_of)
     assert not callable(client.test.unheard_of)
     assert not callable(client.test.pages.unheard_of)
-    with pytest.raises(TypeError, match="not callable"):
+    with pytest.raises(TypeError, match="MotorCollection, as no method has the name"):
         client.test.pages.insertOne({})
+    with pytest.raises(TypeError, match="MotorDatabase, as no method has the name"):
+        client.unheard_of()
     assert not hasattr(client.test.pages.find(), "unheard_of")
     assert not hasattr(client.test.pages.aggregate([]), "unheard_of")
+
+
+def test_what_an_attribute_returns_is_what_an_item_is() -> None:
+    client: MotorClient[Any] = MotorClient()
+    for holder in (client, client["test"], client["test"]["pages"]):
+        by_attribute, by_item = holder.name_of_it, holder["name_of_it"]
+        assert by_attribute == by_item
+        assert by_item == by_attribute
+        assert hash(by_attribute) == hash(by_item)
+        assert repr(by_attribute) == repr(by_item)
+        assert isinstance(by_attribute, type(by_item))
+        assert type(by_attribute).__doc__ == type(by_item).__doc__
 
 
 @pytest.mark.parametrize("name", ["_private", "__dunder__"])
