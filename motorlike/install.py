@@ -17,6 +17,8 @@ MOTOR_VERSION = (3, 7, 1)
 # Motor's modules, and where their names are here.
 _MODULES = {
     "motor": "motorlike",
+    "motor.core": "motorlike.core",
+    "motor.motor_gridfs": "motorlike.motor_gridfs",
     "motor.motor_tornado": "motorlike.motor_tornado",
     "motor.motor_asyncio": "motorlike.motor_asyncio",
     "motor.web": "motorlike.web",

@@ -104,7 +104,7 @@ async def main(uri):
     await client.close()
 
 asyncio.run(main(sys.argv[1]))
-assert "motor.core" not in sys.modules
+assert "motor.metaprogramming" not in sys.modules
 """
 
 
@@ -165,7 +165,7 @@ async def main(uri):
     await client.close()
 
 asyncio.run(main(sys.argv[1]))
-assert "motor.core" not in sys.modules
+assert "motor.metaprogramming" not in sys.modules
 """
 
 

@@ -213,6 +213,21 @@ def test_module_has_motors_names(family: str) -> None:
     assert set(theirs.__all__) <= set(ours.__all__)
 
 
+@pytest.mark.parametrize("module", ["core", "motor_gridfs"])
+def test_the_names_that_stand_for_both_families_are_there(module: str) -> None:
+    theirs = vars(importlib.import_module(f"motor.{module}"))
+    ours = importlib.import_module(f"motorlike.{module}")
+    names = {
+        each for each, cls in theirs.items() if getattr(cls, "__module__", "") == f"motor.{module}"
+    }
+    # What others inherit from is nobody's type hint.
+    names = {each for each in names if each.startswith("Agnostic") and "Base" not in each}
+    assert names == set(ours.__all__)
+    for name in names:
+        family_name = name.replace("Agnostic", "AsyncIOMotor")
+        assert issubclass(getattr(motorlike.motor_asyncio, family_name), getattr(ours, name))
+
+
 def test_package_has_motors_top_level_names() -> None:
     # motor's version is not motorlike's; a few of its modules are its own.
     own = {"motor_tornado", "motor_asyncio", "motor_common", "motor_gridfs", "core"}
