@@ -25,7 +25,7 @@ Stack = list[FrameType]
 
 _GREEN = "motorlike.green"
 # What lies between a wrapper's method and PyMongo's.
-_BETWEEN = (_GREEN, "motorlike.declare", "motorlike.driver", "motorlike.wrappers")
+_BETWEEN = (_GREEN, *(f"motorlike.{room}" for room in ("declare", "driver", "pool", "wrappers")))
 _PASSES_ALL_ON = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 # Stand-ins without an object, whose first argument tells most.
 _TELLING = {"create_connection", "getaddrinfo", "gethostbyname", "sleep"}
