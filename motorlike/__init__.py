@@ -6,6 +6,7 @@ Public names only; no logic.
 from __future__ import annotations
 
 from motorlike.errors import (
+    BlockingExtension,
     ConcurrentUse,
     LoopClosed,
     LoopMismatch,
@@ -34,6 +35,7 @@ from motorlike.wrappers import (
 )
 
 __all__ = [
+    "BlockingExtension",
     "ConcurrentUse",
     "LoopClosed",
     "LoopMismatch",

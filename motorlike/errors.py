@@ -9,6 +9,7 @@ Rule: every message says what happened and what to do about it.
 from __future__ import annotations
 
 __all__ = [
+    "BlockingExtension",
     "ConcurrentUse",
     "LoopClosed",
     "LoopMismatch",
@@ -33,6 +34,26 @@ class NotInGreenlet(MotorlikeError):
             f"{operation} would block the IOLoop: it was called outside a motorlike "
             "greenlet. Await the wrapper's method, or run the code with green.spawn()."
         )
+
+
+class BlockingExtension(MotorlikeError, ImportError):
+    """A package to be run green uses compiled code that makes socket calls itself.
+
+    Attributes:
+        name: The extension module.
+        calls: The socket calls, with the library that makes them if it is another.
+    """
+
+    def __init__(self, name: str, calls: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{name} is an extension module that makes socket calls of its own "
+            f"({', '.join(calls)}). They would block the IOLoop: no stand-in can reach them. "
+            "Use a driver in pure Python, or call this one, not loaded green, in a thread: by "
+            "green.offload() or loop.run_in_executor(). If its calls never wait, pass "
+            f"extensions=[{name!r}]."
+        )
+        self.name = name
+        self.calls = calls
 
 
 class LoopClosed(MotorlikeError):

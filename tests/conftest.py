@@ -1,4 +1,4 @@
-"""What all tests share: MongoDB servers, and an eye on errors nobody saw.
+"""What all tests share: servers, and an eye on errors nobody saw.
 
 Servers start when a test first asks for them and live as long as the run.
 
@@ -12,13 +12,15 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import pymongo
 import pytest
 
 from motorlike.testing import mongod as launcher
 from motorlike.testing.mongod import Deployment, MongodNotFound
+from tests.integration import servers
+from tests.integration.servers import MariaDB, Memcached, ServerNotFound
 
 pytest.register_assert_rewrite("tests.integration.support")
 
@@ -26,11 +28,14 @@ pytest.register_assert_rewrite("tests.integration.support")
 _LOOP_LOGGERS = ("asyncio", "tornado.application")
 
 
-def _serve(start: Callable[[], AbstractContextManager[Deployment]]) -> Iterator[Deployment]:
+_T = TypeVar("_T")
+
+
+def _serve(start: Callable[[], AbstractContextManager[_T]]) -> Iterator[_T]:
     try:
         server = start()
         deployment = server.__enter__()
-    except MongodNotFound as exc:
+    except (MongodNotFound, ServerNotFound) as exc:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(exc))
@@ -76,6 +81,17 @@ def replica_set(shared_replica_set: Deployment) -> Iterator[Deployment]:
         if not member.is_running:
             member.restart()
     shared_replica_set.wait_for_primary()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB server with one empty database."""
+    yield from _serve(servers.mariadb_server)
+
+
+@pytest.fixture(scope="session")
+def memcached() -> Iterator[Memcached]:
+    yield from _serve(servers.memcached_server)
 
 
 @pytest.fixture(scope="session")

@@ -11,5 +11,16 @@ from __future__ import annotations
 from motorlike.green.hub import GreenFuture, in_greenlet, offload, sleep, spawn, wait
 from motorlike.green.importer import load
 from motorlike.green.local import local
+from motorlike.green.trace import trace
 
-__all__ = ["GreenFuture", "in_greenlet", "load", "local", "offload", "sleep", "spawn", "wait"]
+__all__ = [
+    "GreenFuture",
+    "in_greenlet",
+    "load",
+    "local",
+    "offload",
+    "sleep",
+    "spawn",
+    "trace",
+    "wait",
+]

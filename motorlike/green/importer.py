@@ -14,12 +14,16 @@ from __future__ import annotations
 import builtins
 import importlib
 import importlib.util
+import logging
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder
 from types import CodeType, ModuleType
 from typing import Any
+
+from motorlike.errors import BlockingExtension
+from motorlike.green.extensions import socket_calls
 
 __all__ = ["STAND_INS", "Loader", "load"]
 
@@ -35,6 +39,8 @@ STAND_INS = {
 
 StandIn = str | ModuleType
 
+_log = logging.getLogger(__name__)
+
 
 class Loader:
     """A private table of green modules.
@@ -45,6 +51,13 @@ class Loader:
             what is below them; or a function that tells this of a name.
         stand_ins: More modules to replace: by the name of a stand-in, or by
             the stand-in itself.
+        extensions: Names of extension modules, with what is below them, that
+            may be used although they make socket calls of their own.
+        using: Green modules from other loaders. The packages loaded here see
+            all the packages of those loaders green.
+
+    Attributes:
+        extensions: The extension modules that the packages use.
     """
 
     def __init__(
@@ -52,8 +65,15 @@ class Loader:
         packages: Collection[str],
         shared: Collection[str] | Callable[[str], bool] = (),
         stand_ins: Mapping[str, StandIn] | None = None,
+        extensions: Collection[str] = (),
+        using: Iterable[ModuleType] = (),
     ) -> None:
         self.packages = frozenset(packages)
+        self.extensions: list[str] = []
+        self._may_block = _in_any_of(frozenset(extensions))
+        self._neighbours = {
+            package: loader for loader in map(_loader_of, using) for package in loader.packages
+        }
         self.modules: dict[str, ModuleType] = {}
         # What imports of names, by both, were answered with.
         self._bound: dict[tuple[str, tuple[str, ...]] | None, ModuleType] = {}
@@ -96,7 +116,10 @@ class Loader:
         spec = None if is_shared else _find(name, package)
         # Compiled code is executed once a process; it is shared as it is.
         if spec is None or isinstance(spec.loader, ExtensionFileLoader):
-            module = self._others[name] = importlib.import_module(name)
+            module = importlib.import_module(name)
+            if not is_shared:
+                self._check_extension(module)
+            self._others[name] = module
         else:
             module = importlib.util.module_from_spec(spec)
             if self._is_ours(package):
@@ -107,6 +130,18 @@ class Loader:
         if self._is_ours(package):
             setattr(package, child, module)
         return module
+
+    def _check_extension(self, module: ModuleType) -> None:
+        """Refuse compiled code that would block, if *module* is such; note it otherwise."""
+        spec = module.__spec__
+        if spec is None or not isinstance(spec.loader, ExtensionFileLoader):
+            return
+        calls = socket_calls(spec.loader.path)
+        _log.debug("extension module %s, its socket calls: %s", spec.name, calls or "none")
+        if calls and not self._may_block(spec.name):
+            raise BlockingExtension(spec.name, calls)
+        if spec.name not in self.extensions:
+            self.extensions.append(spec.name)
 
     def _is_ours(self, package: ModuleType | None) -> bool:
         return package is not None and self.modules.get(package.__name__) is package
@@ -164,7 +199,9 @@ class Loader:
         if top not in self.packages:
             module = self._replacement(absolute)
             if module is None:
-                module = builtins.__import__(name, globals, locals, fromlist or (), level)
+                module = self._import_other(top)(name, globals, locals, fromlist or (), level)
+            if module.__name__ == top and top not in sys.stdlib_module_names:
+                self._check_extension(module)
             return module if fromlist else self._replacement(top) or module
         module = self.load(absolute)
         if not fromlist:
@@ -173,10 +210,17 @@ class Loader:
             self._bind(module, absolute, each)
         return module
 
+    def _import_other(self, top: str) -> Callable[..., ModuleType]:
+        neighbour = self._neighbours.get(top)
+        return builtins.__import__ if neighbour is None else neighbour._import
+
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:
         absolute = importlib.util.resolve_name(name, package) if name.startswith(".") else name
         if absolute.partition(".")[0] in self.packages:
             return self.load(absolute)
+        neighbour = self._neighbours.get(absolute.partition(".")[0])
+        if neighbour is not None:
+            return self._replacement(absolute) or neighbour.load(absolute)
         return self._replacement(absolute) or importlib.import_module(absolute)
 
     def _bind(self, module: ModuleType, name: str, attribute: str) -> None:
@@ -215,6 +259,18 @@ class _Replaced(ModuleType):
 
     def __getattr__(self, name: str) -> Any:  # `Any`: whatever the original has
         return self._replacement(f"{self.__name__}.{name}") or getattr(self._original, name)
+
+
+def _loader_of(module: ModuleType) -> Loader:
+    namespace = vars(module).get("__builtins__")
+    import_ = namespace.get("__import__") if isinstance(namespace, dict) else None
+    loader = getattr(import_, "__self__", None)
+    if not isinstance(loader, Loader):
+        raise TypeError(
+            f"using= takes packages that were loaded green, and {module.__name__} is the "
+            f"application's own. Load it first: green.load({module.__name__!r})."
+        )
+    return loader
 
 
 def _parents_of(name: str) -> Iterator[str]:
@@ -264,7 +320,12 @@ def _package_of(namespace: Mapping[str, Any]) -> str:
     return str(package)
 
 
-def load(*packages: str, shared: Collection[str] | Callable[[str], bool] = ()) -> Any:
+def load(
+    *packages: str,
+    shared: Collection[str] | Callable[[str], bool] = (),
+    extensions: Collection[str] = (),
+    using: Iterable[ModuleType] = (),
+) -> Any:
     """Load unmodified packages to run green.
 
     Example::
@@ -276,16 +337,22 @@ def load(*packages: str, shared: Collection[str] | Callable[[str], bool] = ()) -
         packages: Their names. Packages that import one another go together.
         shared: Modules of theirs to leave as the application's own, so that
             classes (such as errors) are the same in both.
+        extensions: Extension modules of theirs, by name, to use although
+            they make socket calls that block the event loop.
+        using: Packages that were loaded green before, and that these import.
 
     Returns:
         The green package; a tuple of them for several names.
 
     Raises:
         ModuleNotFoundError: A package is not installed.
+        BlockingExtension: A package is, or imports, an extension module that
+            makes socket calls of its own. It is an `ImportError`, so a
+            package that can do without goes on in pure Python.
     """
     if not packages:
         raise TypeError("load() needs the name of at least one package")
     tops = {name.partition(".")[0] for name in packages}
-    loader = Loader(tops, shared)
+    loader = Loader(tops, shared, extensions=extensions, using=using)
     modules = tuple(loader.load(name) for name in packages)
     return modules[0] if len(modules) == 1 else modules

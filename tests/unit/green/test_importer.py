@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import shutil
 import socket as stdlib_socket
 import sys
 import textwrap
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from motorlike.errors import BlockingExtension
 from motorlike.green import importer, socket, threading, time
 from motorlike.green.importer import Loader, load
 
@@ -401,3 +404,183 @@ def test_the_stand_ins_are_green_modules() -> None:
         module = importlib.import_module(stand_in)
         assert module.__name__ == f"motorlike.green.{name}"
         assert module is not importlib.import_module(name)
+
+
+# -- extension modules --------------------------------------------------------
+
+
+@pytest.fixture
+def compiled(package: Any, tmp_path: Path) -> str:
+    """Write a package `mine` with the extension module `mine.speedups`, a harmless one."""
+    spec = importlib.util.find_spec("tornado.speedups")
+    assert spec is not None
+    assert spec.origin is not None
+    package(one="from . import speedups", fallback=FALLBACK)
+    shutil.copy(spec.origin, tmp_path / "mine")
+    # As a module of no package, too.
+    shutil.copy(spec.origin, tmp_path)
+    return "mine.speedups"
+
+
+FALLBACK = """
+try:
+    from . import speedups
+except ImportError:
+    speedups = None
+"""
+
+
+@pytest.fixture
+def calling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let the extension modules of the packages `mine` seem to make socket calls."""
+    asked: list[str] = []
+
+    def socket_calls(path: str) -> tuple[str, ...]:
+        asked.append(path)
+        return ("connect", "recv in libdb.so.1")
+
+    monkeypatch.setattr(importer, "socket_calls", socket_calls)
+    return asked
+
+
+def test_harmless_extension_modules_are_listed(
+    compiled: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = Loader({"mine"})
+    with caplog.at_level("DEBUG", logger="motorlike.green.importer"):
+        one = loader.load("mine.one")
+    assert one.speedups is sys.modules[compiled]
+    assert loader.extensions == [compiled]
+    assert f"extension module {compiled}, its socket calls: none" in caplog.text
+
+
+def test_an_extension_module_that_calls_sockets_is_refused_by_name(
+    compiled: str, calling: list[str]
+) -> None:
+    with pytest.raises(BlockingExtension) as caught:
+        load("mine.one")
+    assert (caught.value.name, caught.value.calls) == (compiled, ("connect", "recv in libdb.so.1"))
+    for part in (compiled, "connect, recv in libdb.so.1", "offload", f"extensions=['{compiled}']"):
+        assert part in str(caught.value)
+    assert [Path(path).name.partition(".")[0] for path in calling] == ["speedups"]
+
+
+@pytest.mark.usefixtures("calling")
+def test_a_package_that_is_itself_an_extension_module_is_refused(compiled: str) -> None:
+    with pytest.raises(BlockingExtension, match=compiled):
+        load(compiled)
+
+
+@pytest.mark.usefixtures("calling")
+@pytest.mark.parametrize("statement", ["import speedups", "from speedups import websocket_mask"])
+def test_a_binding_beside_its_package_is_refused(
+    compiled: str, package: Any, statement: str
+) -> None:
+    """Such as `_pylibmc`, which `pylibmc` imports."""
+    package(one=statement)
+    try:
+        with pytest.raises(BlockingExtension) as caught:
+            load("mine.one")
+    finally:
+        sys.modules.pop("speedups", None)
+    assert caught.value.name == "speedups"
+
+
+@pytest.mark.usefixtures("calling")
+def test_a_package_with_a_fallback_in_pure_python_takes_it(compiled: str) -> None:
+    loader = Loader({"mine"})
+    assert loader.load("mine.fallback").speedups is None
+    assert loader.extensions == []
+
+
+@pytest.mark.usefixtures("calling")
+@pytest.mark.parametrize("declared", ["mine.speedups", "mine"])
+def test_a_declared_extension_module_is_used(compiled: str, declared: str) -> None:
+    assert load("mine.one", extensions=[declared]).speedups is sys.modules[compiled]
+
+
+@pytest.mark.usefixtures("compiled")
+def test_of_shared_modules_nothing_is_asked(calling: list[str]) -> None:
+    load("mine.one", shared=["mine.speedups"])
+    assert calling == []
+
+
+def test_extension_modules_of_the_standard_library_are_not_asked_about(
+    package: Any, calling: list[str]
+) -> None:
+    package(one="import _socket\nimport math\nimport array\nfrom _struct import pack")
+    load("mine.one")
+    assert calling == []
+
+
+def test_an_extension_module_known_to_call_sockets_is_refused() -> None:
+    """Read from its file, nothing pretended: libuv is linked into it."""
+    pytest.importorskip("uvloop")
+    with pytest.raises(BlockingExtension, match="connect") as caught:
+        load("uvloop")
+    assert caught.value.name == "uvloop.loop"
+
+
+@pytest.mark.parametrize("library", ["bson", "pymongo", "gridfs"])
+def test_the_drivers_own_extension_modules_are_accepted(library: str) -> None:
+    pytest.importorskip("pymongo")
+    assert load(library) is not None
+
+
+# -- packages on others that were loaded before -------------------------------
+
+
+@pytest.fixture
+def layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the packages `lower` and `upper`, which uses it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, source in {
+        "lower/__init__": "import socket",
+        "lower/part": "from time import sleep",
+        "lower/errors": "class Error(Exception): pass",
+        "upper/__init__": "",
+        "upper/forms": """
+            import importlib
+            import lower
+            import lower.part
+            import lower.part as leaf
+            from lower import part, errors
+            from lower.part import sleep
+            named = importlib.import_module("lower.part")
+            def later():
+                from lower.errors import Error
+                return Error
+            """,
+    }.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(source))
+    return tmp_path
+
+
+def test_a_package_uses_another_that_was_loaded_green_before(layers: Path) -> None:
+    lower = load("lower", shared=["lower.errors"])
+    forms = load("upper.forms", using=[lower])
+    assert forms.lower is lower
+    assert forms.part is forms.leaf is forms.named is lower.part
+    assert forms.part is not importlib.import_module("lower.part")
+    assert forms.sleep is time.sleep
+    assert forms.errors is importlib.import_module("lower.errors")
+    assert forms.later() is forms.errors.Error
+
+
+def test_without_it_the_application_s_own_is_used(layers: Path) -> None:
+    assert load("upper.forms").lower is importlib.import_module("lower")
+
+
+def test_a_stand_in_comes_before_a_package_that_is_used(layers: Path) -> None:
+    stand_in = ModuleType("lower.part")
+    stand_in.sleep = None  # type: ignore[attr-defined]  # not in a plain module
+    lower = load("lower")
+    loader = Loader({"upper"}, stand_ins={"lower.part": stand_in}, using=[lower])
+    assert loader.load("upper.forms").leaf is stand_in
+
+
+def test_only_green_packages_can_be_used(layers: Path) -> None:
+    with pytest.raises(TypeError, match=r"Load it first: green.load\('lower'\)"):
+        load("upper.forms", using=[importlib.import_module("lower")])
