@@ -1,0 +1,1 @@
+"""The tables of the bank, step by step. `manage.py makemigrations` writes the steps."""

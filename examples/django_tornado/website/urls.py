@@ -1,0 +1,8 @@
+"""What Django serves. Everything else is in `server.py`, Tornado's."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [path("admin/", admin.site.urls)]
