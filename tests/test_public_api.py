@@ -22,7 +22,7 @@ import motorlike
 
 PUBLIC = {
     "motorlike": """
-        ConcurrentUse get_version_string install_as_motor LoopClosed LoopMismatch
+        BlockingExtension ConcurrentUse get_version_string install_as_motor LoopClosed LoopMismatch
         MotorChangeStream MotorClient MotorClientEncryption MotorClientSession MotorCollection
         MotorCommandCursor MotorCursor
         MotorDatabase MotorGridFSBucket MotorGridIn MotorGridOut MotorGridOutCursor
@@ -35,9 +35,14 @@ PUBLIC = {
     "motorlike.conditional": """
         Answer answer cache_headers content_type etag http_date
     """,
+    "motorlike.core": """
+        AgnosticChangeStream AgnosticClient AgnosticClientEncryption AgnosticClientSession
+        AgnosticCollection AgnosticCommandCursor AgnosticCursor AgnosticDatabase
+        AgnosticLatentCommandCursor AgnosticRawBatchCommandCursor AgnosticRawBatchCursor
+    """,
     "motorlike.declare": """
         Async Call Chain Declaration EnteringFuture named_after parameters_of Property
-        unwrap_all wrap Wrapper
+        reached_by_attribute unwrap_all wrap Wrapper
     """,
     "motorlike.demo.app": """
         application counts Document
@@ -81,6 +86,9 @@ PUBLIC = {
     "motorlike.driver.loader": """
         load make_loader TESTED_VERSIONS
     """,
+    "motorlike.driver.growth": """
+        EAGER_CONNECTIONS Growth TICK_SECONDS
+    """,
     "motorlike.driver.pool": """
         FairPool
     """,
@@ -91,14 +99,17 @@ PUBLIC = {
         HARMLESS_IMPORTS PRIVATE_REASONS SHARED
     """,
     "motorlike.errors": """
-        ConcurrentUse LoopClosed LoopMismatch MotorlikeError NotInGreenlet
+        BlockingExtension ConcurrentUse LoopClosed LoopMismatch MotorlikeError NotInGreenlet
         UntestedVersionWarning
     """,
     "motorlike.green": """
-        GreenFuture in_greenlet load local offload sleep spawn wait
+        GreenFuture in_greenlet load local offload sleep spawn trace wait
     """,
     "motorlike.green.descriptor": """
         Descriptor
+    """,
+    "motorlike.green.extensions": """
+        socket_calls
     """,
     "motorlike.green.hub": """
         current_hub current_worker GreenFuture Hub in_greenlet offload open_hubs sleep spawn
@@ -125,6 +136,9 @@ PUBLIC = {
     "motorlike.green.signals": """
         BoundedSemaphore Event Semaphore
     """,
+    "motorlike.green.slice": """
+        Slice SLICE_SECONDS
+    """,
     "motorlike.green.ssl": """
         create_default_context SSLContext SSLSocket
     """,
@@ -142,11 +156,23 @@ PUBLIC = {
     "motorlike.green.tls": """
         TLSStream
     """,
+    "motorlike.green.trace": """
+        Trace trace
+    """,
+    "motorlike.green.trace_frames": """
+        location operation routine Stack stack_of stack_of_thread waits_in
+    """,
+    "motorlike.green.trace_watchdog": """
+        Turn Watchdog
+    """,
     "motorlike.green.worker": """
         current_worker GreenFuture in_greenlet Job Waiter Worker
     """,
     "motorlike.install": """
         install_as_motor
+    """,
+    "motorlike.libraries": """
+        load MongoClient
     """,
     "motorlike.loops": """
         AsyncIOLoops LaterBinding Loops TornadoLoops
@@ -158,11 +184,53 @@ PUBLIC = {
         AsyncIOMotorGridOut AsyncIOMotorGridOutCursor AsyncIOMotorLatentCommandCursor
         AsyncIOMotorRawBatchCommandCursor AsyncIOMotorRawBatchCursor
     """,
+    "motorlike.motor_gridfs": """
+        AgnosticGridFSBucket AgnosticGridIn AgnosticGridOut AgnosticGridOutCursor
+    """,
     "motorlike.motor_tornado": """
         MotorChangeStream MotorClient MotorClientEncryption MotorClientSession MotorCollection
         MotorCommandCursor MotorCursor MotorDatabase MotorGridFSBucket MotorGridIn MotorGridOut
         MotorGridOutCursor MotorLatentCommandCursor MotorRawBatchCommandCursor
         MotorRawBatchCursor
+    """,
+    "motorlike.pool": """
+        ConnectionPool MappedPool PoolClosed PoolError PoolStats PoolTimeout retry TooManyWaiters
+    """,
+    "motorlike.pool.backoff": """
+        Backoff
+    """,
+    "motorlike.pool.connection_pool": """
+        ConnectionPool
+    """,
+    "motorlike.pool.errors": """
+        outside_greenlet PoolClosed PoolError PoolTimeout TooManyWaiters
+    """,
+    "motorlike.pool.keepalive": """
+        Alarm Keeper
+    """,
+    "motorlike.pool.machinery": """
+        Machinery
+    """,
+    "motorlike.pool.mapped": """
+        Lease MappedPool MappedReservation
+    """,
+    "motorlike.pool.reservation": """
+        Reservation
+    """,
+    "motorlike.pool.retry": """
+        retry
+    """,
+    "motorlike.pool.settings": """
+        check_size PoolStats Settings
+    """,
+    "motorlike.pool.shelf": """
+        Order Shelf Slot
+    """,
+    "motorlike.pool.waiters": """
+        Line Turn
+    """,
+    "motorlike.pool.workshop": """
+        Hooks Workshop
     """,
     "motorlike.request_map": """
         current_owner Held Holdings Request RequestMap

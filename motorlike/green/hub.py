@@ -24,6 +24,7 @@ from greenlet import getcurrent, greenlet
 
 from motorlike.errors import LoopClosed, NotInGreenlet
 from motorlike.green.shutdown import Closeable, ShutdownHook
+from motorlike.green.slice import Slice
 from motorlike.green.worker import (
     GreenFuture,
     Job,
@@ -64,6 +65,7 @@ class Hub:
         context: An empty context, for what outlives the operation that
             registers it with the loop: that operation's would live as long.
         is_closed: Whether the hub has ended.
+        slice: How long events may go on resuming greenlets.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -77,6 +79,7 @@ class Hub:
         self.streams: dict[int, Closeable] = {}
         self.context = Context()
         self.is_closed = False
+        self.slice = Slice(loop)
         self._thread = threading.get_ident()
         self._ready: deque[Waiter] = deque()
         self._drain_is_scheduled = False

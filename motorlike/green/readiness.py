@@ -160,7 +160,11 @@ class EventStream(IOStream):
     def _on_readable(self) -> None:
         waiter = self._reader
         if waiter is not None:
-            self.hub.resume(waiter)
+            hub = self.hub
+            if not hub.slice.is_over:
+                started = time.monotonic()
+                hub.resume(waiter)
+                hub.slice.use(time.monotonic() - started)
         else:
             # Until somebody asks, the event would repeat.
             self._on_unasked_read_event()

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import gc
 import hashlib
+import itertools
 import os
 import socket as stdlib_socket
 import ssl
@@ -873,3 +874,38 @@ def test_a_callback_in_the_hubs_own_context_may_start_what_waits() -> None:
         theirs.close()
 
     asyncio.run(main())
+
+
+def test_greenlets_that_hold_the_loop_for_long_take_turns_with_its_other_work(
+    run_on_each: Any,
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        order: list[str] = []
+
+        def work(sock: Any) -> None:
+            sock.recv(5)
+            order.append("reply")
+            deadline = time.monotonic() + 0.03
+            while time.monotonic() < deadline:
+                pass
+
+        def other() -> None:
+            order.append("other")
+            if order.count("reply") < 6:
+                loop.call_soon(other)
+
+        pairs = [green_socket.socketpair() for _ in range(6)]
+        working = [spawn(work, ours) for ours, _ in pairs]
+        await asyncio.sleep(0)
+        for _, theirs in pairs:
+            theirs._sock.send(b"reply")
+        loop.call_soon(other)
+        await asyncio.gather(*working)
+        replies = [i for i, what in enumerate(order) if what == "reply"]
+        assert len(replies) == 6
+        assert all(b - a > 1 for a, b in itertools.pairwise(replies)), order
+        for each in itertools.chain(*pairs):
+            each.close()
+
+    run_on_each(main)
