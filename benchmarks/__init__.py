@@ -1,5 +1,12 @@
-"""Benchmarks against a local mongod: one file per question.
+"""motorlike beside other MongoDB clients: ``python -m benchmarks --help``.
 
-Run one with ``python -m benchmarks.find_one``. Peers run interleaved, each
-measurement in a fresh process; what counts is the ratio within one run.
+A wheel has this folder as `motorlike._benchmarks`, for ``python -m motorlike
+bench``; so imports among its modules are relative. docs/benchmarks.md says
+what is measured, and how.
+
+Rule: figures are compared within one run only, in which the clients took turns.
 """
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,109 +1,183 @@
-"""One measurement in a process of its own: ``python -m benchmarks.measure``.
+"""The clocks: what a task holds in the child while it is measured.
 
-Prints one line of JSON: operations a second, client CPU microseconds for each.
+`child` makes the `Bench`; tasks ask it for a client, and have it repeat an
+operation.
 
-Rule: warm-up is not measured; the clock and the CPU clock cover the same work.
+Rule: warm-up is not measured, and both clocks cover the same work. All peers
+pay alike for being measured: two readings of a clock for each operation.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
+import math
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.peers import PEERS, Peer
+if TYPE_CHECKING:
+    from .clients import Client
+    from .peers import Peer
 
-__all__: list[str] = []
+__all__ = ["Bench", "Case", "Measured", "percentile"]
 
-
-def _find_one(collection: Any) -> Any:
-    return collection.find_one({"_id": 1})
-
-
-def _insert_one(collection: Any) -> Any:
-    return collection.insert_one({"text": "a small document", "number": 1})
-
-
-def _update_one(collection: Any) -> Any:
-    return collection.update_one({"_id": 1}, {"$inc": {"count": 1}})
+# Any: what an operation returns differs from one to the next, and is dropped.
+Operation = Callable[[], Awaitable[Any]]
 
 
-OPERATIONS = {"find_one": _find_one, "insert_one": _insert_one, "update_one": _update_one}
+@dataclass(frozen=True)
+class Case:
+    """One cell of a table, as the parent asks the child to measure it.
+
+    Attributes:
+        task: The task's full name.
+        peer: The peer's name; `limit` is one here.
+        loop: ``asyncio`` or ``uvloop``.
+        transport: ``plain``, ``tls`` or ``unix``.
+        at_once: How many operations are under way at a time.
+        seconds: How long to measure.
+        warm_up: How long to do the same before.
+        uri: Of the server, with the options of the run.
+        folder: The task's folder, as `Task.prepare` left it.
+        is_quick: Whether the run only tries that all works: tasks whose work
+            has a fixed size may do less.
+    """
+
+    task: str
+    peer: str
+    loop: str
+    transport: str
+    at_once: int
+    seconds: float
+    warm_up: float
+    uri: str
+    folder: str
+    is_quick: bool = False
 
 
-class _Clock:
-    def __init__(self, seconds: float) -> None:
-        self.operations = 0
-        self._cpu = time.process_time()
-        self._start = time.perf_counter()
-        self.deadline = self._start + seconds
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the nearest-rank percentile of sorted *values*; *share* is 0 to 1."""
+    if not values:
+        raise ValueError("there is no percentile of no values")
+    # 0.95 of 100 values is a hair more than 95 in floating point.
+    rank = math.ceil(share * len(values) - 1e-9)
+    return values[max(rank, 1) - 1]
+
+
+@dataclass
+class Measured:
+    """What a repeated operation took.
+
+    Attributes:
+        seconds: Wall-clock time of all of it.
+        cpu_seconds: CPU time of the process, all its threads together.
+        times: The wall-clock time of each operation.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    times: list[float] = field(default_factory=list)
 
     @property
-    def is_over(self) -> bool:
-        return time.perf_counter() >= self.deadline
+    def rate(self) -> float:
+        """Operations a second."""
+        return len(self.times) / self.seconds
 
-    def result(self) -> dict[str, float]:
-        elapsed = time.perf_counter() - self._start
-        cpu = time.process_time() - self._cpu
+    @property
+    def cpu(self) -> float:
+        """CPU microseconds an operation."""
+        return self.cpu_seconds / len(self.times) * 1e6
+
+    @property
+    def median_seconds(self) -> float:
+        """Of one operation."""
+        return median(self.times)
+
+    def figures(self) -> dict[str, float]:
+        """Values for the figures `RATE`, `CPU` and `LATENCIES`."""
+        ordered = sorted(self.times)
+        shares = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+        latencies = {name: percentile(ordered, share) * 1e3 for name, share in shares.items()}
+        return {"rate": self.rate, "cpu": self.cpu, **latencies}
+
+    def volume(self, documents: int, megabytes: float) -> dict[str, float]:
+        """Values for `DOCUMENTS`, `MEGABYTES` and `CPU_PER_DOCUMENT`.
+
+        Args:
+            documents: How many each operation carries.
+            megabytes: How many millions of bytes of BSON these are.
+        """
         return {
-            "operations_per_second": self.operations / elapsed,
-            "cpu_microseconds": cpu / self.operations * 1e6,
+            "documents": self.rate * documents,
+            "megabytes": self.rate * megabytes,
+            "cpu": self.cpu / documents,
         }
 
 
-async def _async_rounds(collection: Any, operation: Any, at_once: int, seconds: float) -> _Clock:
-    clock = _Clock(seconds)
+class Bench:
+    """What a task holds while it runs.
 
-    async def worker() -> None:
-        while not clock.is_over:
-            await operation(collection)
-            clock.operations += 1
+    Attributes:
+        case: What is measured.
+        peer: By which client.
+        folder: The task's folder, as `Task.prepare` left it.
+    """
 
-    await asyncio.gather(*(worker() for _ in range(at_once)))
-    return clock
+    def __init__(self, case: Case, peer: Peer) -> None:
+        self.case = case
+        self.peer = peer
+        self.folder = Path(case.folder)
+        self._clients: list[Client] = []
 
+    async def connect(self) -> Client:
+        """Open a client of the peer. It is closed when the task has ended."""
+        client = await self.peer.connect(self.case.uri)
+        self._clients.append(client)
+        return client
 
-def _measure_async(peer: Peer, arguments: argparse.Namespace) -> dict[str, float]:
-    operation = OPERATIONS[arguments.operation]
+    async def disconnect(self, client: Client) -> None:
+        """Close *client* before the end, where closing is a part of the task."""
+        self._clients.remove(client)
+        await client.close()
 
-    async def main(client: Any) -> dict[str, float]:
-        collection = client["benchmark"]["small"]
-        await _async_rounds(collection, operation, arguments.at_once, arguments.warm_up)
-        clock = await _async_rounds(collection, operation, arguments.at_once, arguments.seconds)
-        return clock.result()
+    async def close(self) -> None:
+        """Close the clients that are still open."""
+        while self._clients:
+            await self._clients.pop().close()
 
-    result: dict[str, float] = peer.run(main, arguments.uri)
-    return result
+    async def repeat(self, operation: Operation) -> Measured:
+        """Warm up, then measure *operation*, `Case.at_once` at a time.
 
+        It is done at least once for each of these, also when that takes
+        longer than `Case.seconds`.
+        """
+        await self._rounds(operation, self.case.warm_up)
+        return await self._rounds(operation, self.case.seconds)
 
-def _measure_sync(peer: Peer, arguments: argparse.Namespace) -> dict[str, float]:
-    operation = OPERATIONS[arguments.operation]
-    with peer.connect(arguments.uri) as client:
-        collection = client["benchmark"]["small"]
-        for seconds in (arguments.warm_up, arguments.seconds):
-            clock = _Clock(seconds)
-            while not clock.is_over:
-                operation(collection)
-                clock.operations += 1
-        return clock.result()
+    async def _rounds(self, operation: Operation, seconds: float) -> Measured:
+        measured = Measured()
+        times = measured.times
+        clock = time.perf_counter
+        cpu_start, start = time.process_time(), clock()
+        deadline = start + seconds
 
+        async def work() -> None:
+            begun = clock()
+            while True:
+                await operation()
+                ended = clock()
+                times.append(ended - begun)
+                if ended >= deadline:
+                    return
+                begun = clock()
 
-def main() -> None:
-    """Measure one peer at one operation."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("peer", choices=PEERS)
-    parser.add_argument("operation", choices=OPERATIONS)
-    parser.add_argument("--uri", required=True)
-    parser.add_argument("--at-once", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--warm-up", type=float, default=0.5)
-    arguments = parser.parse_args()
-    peer = PEERS[arguments.peer]
-    measure = _measure_async if peer.is_async else _measure_sync
-    print(json.dumps(measure(peer, arguments)))
-
-
-if __name__ == "__main__":
-    main()
+        if self.case.at_once == 1:
+            await work()
+        else:
+            await asyncio.gather(*(work() for _ in range(self.case.at_once)))
+        measured.seconds = clock() - start
+        measured.cpu_seconds = time.process_time() - cpu_start
+        return measured

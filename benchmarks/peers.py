@@ -1,38 +1,64 @@
-"""The clients that are compared, behind one small interface.
+"""The clients that are compared: which there are, and what each can do.
 
-Rule: each peer is used as its own documentation tells its users to.
+`schedule` asks here what can be measured, the child opens a `Client`.
+
+Rule: each library is used as its own documentation tells its users to, with
+its own default options. It is imported when a client is opened and not
+before, for start-up is measured too.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib
+import importlib.metadata
 import importlib.util
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-__all__ = ["PEERS", "Peer"]
+if TYPE_CHECKING:
+    from .clients import Client
 
-# What a benchmark repeats: an operation on a collection. For the synchronous
-# peer it returns the result, for the others something to await.
-Operation = Callable[[Any], Any]
+__all__ = ["LIMIT", "LOOPS", "PEERS", "Peer", "installed_version"]
+
+LOOPS = ("asyncio", "uvloop")
+# What stands in the place of a peer's name where the limit is measured.
+LIMIT = "limit"
 
 
+def installed_version(distribution: str) -> str | None:
+    """Return the version of *distribution* that pip installed, if it did."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+_ONE_AT_A_TIME = "a synchronous client does one thing at a time"
+
+
+@dataclass(frozen=True)
 class Peer:
-    """One client library.
+    """One way to use MongoDB from Python.
 
-    Args:
-        name: As printed in the tables.
+    Attributes:
+        name: As in the tables and on the command line.
+        client: The class in `clients` that adapts it.
+        distribution: What pip installs.
         module: The module that must be importable.
-        connect: Makes the client from a URI.
+        uses_loop: Whether the event loop makes a difference to it.
+        is_concurrent: Whether it does more than one thing at a time.
+        lacks: The features that it has not, each with the reason in words.
+            Tasks name the features in `Task.needs`: ``bulk_write``,
+            ``change_streams``, ``gridfs_streaming``, ``many_at_once``.
     """
 
-    is_async = True
-
-    def __init__(self, name: str, module: str, connect: Callable[[str], Any]) -> None:
-        self.name = name
-        self.module = module
-        self.connect = connect
+    name: str
+    client: str
+    distribution: str
+    module: str
+    uses_loop: bool = True
+    is_concurrent: bool = True
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_installed(self) -> bool:
@@ -41,59 +67,44 @@ class Peer:
 
     @property
     def version(self) -> str:
-        """The version that is imported."""
-        module = importlib.import_module(self.module)
-        return str(getattr(module, "__version__", None) or module.version)
+        """The installed version."""
+        version = installed_version(self.distribution)
+        if version is None:
+            # motorlike in a checkout that was not installed.
+            version = importlib.import_module(self.module).__version__
+        return version
 
-    def run(self, main: Callable[[Any], Awaitable[Any]], uri: str) -> Any:
-        """Run the coroutine function *main* with a client on a new loop."""
-
-        async def with_client() -> Any:
-            client = self.connect(uri)
-            try:
-                return await main(client)
-            finally:
-                closed = client.close()
-                if closed is not None:
-                    await closed
-
-        return asyncio.run(with_client())
+    async def connect(self, uri: str) -> Client:
+        """Open a client. Nothing need have been sent to the server yet."""
+        clients = importlib.import_module(f"{__package__}.clients")
+        adapter: type[Client] = getattr(clients, self.client)
+        return await adapter.open(uri)
 
 
-def _motorlike(uri: str) -> Any:
-    import motorlike
-
-    return motorlike.MotorClient(uri)
-
-
-def _motor(uri: str) -> Any:
-    from motor.motor_asyncio import AsyncIOMotorClient
-
-    return AsyncIOMotorClient(uri)
-
-
-def _pymongo_async(uri: str) -> Any:
-    from pymongo import AsyncMongoClient
-
-    return AsyncMongoClient(uri)
-
-
-def _pymongo(uri: str) -> Any:
-    from pymongo import MongoClient
-
-    return MongoClient(uri)
-
-
-class _Synchronous(Peer):
-    is_async = False
-
-
-PEERS = {
-    peer.name: peer
-    for peer in (
-        Peer("motorlike", "motorlike", _motorlike),
-        _Synchronous("pymongo", "pymongo", _pymongo),
-        Peer("pymongo-async", "pymongo", _pymongo_async),
-        Peer("motor", "motor", _motor),
-    )
-}
+_ALL = (
+    Peer("motorlike", "MotorlikeClient", "motorlike", "motorlike"),
+    Peer(
+        "pymongo",
+        "SynchronousClient",
+        "pymongo",
+        "pymongo",
+        uses_loop=False,
+        is_concurrent=False,
+        lacks={"many_at_once": _ONE_AT_A_TIME},
+    ),
+    Peer("pymongo-async", "AsynchronousClient", "pymongo", "pymongo"),
+    Peer("motor", "MotorClient", "motor", "motor"),
+    Peer(
+        "mongojet",
+        "MongojetClient",
+        "mongojet",
+        "mongojet",
+        lacks={
+            "bulk_write": "mongojet has no bulk_write",
+            "change_streams": "mongojet has no change streams",
+            "gridfs_streaming": "mongojet's GridFS has no streams",
+        },
+    ),
+    Peer("threads", "ThreadedClient", "pymongo", "pymongo"),
+)
+PEERS = {peer.name: peer for peer in _ALL}

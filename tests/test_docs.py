@@ -2,8 +2,9 @@
 
 A fence opened with ```` ```python run ```` is a whole program: it runs in a
 fresh interpreter, in dev mode with warnings as errors, against a local
-mongod. If the next fence is ```` ```text output ````, that is what it prints.
-Every other `python` fence is compiled.
+mongod, and where it names one, a MariaDB or a memcached. If the next fence is
+```` ```text output ````, that is what it prints. Every other `python` fence is
+compiled.
 
 Rule: what a reader can copy is what runs here; nothing is added to a fence.
 """
@@ -82,18 +83,34 @@ def test_the_pages_hold_programs() -> None:
     assert {"README.md", "docs/tutorial.md", "docs/guide.md"} <= pages
 
 
+def other_servers(program: Fence, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The variables by which *program* finds the servers that it names."""
+    found = {}
+    if "MYSQL_" in program.code:
+        options = request.getfixturevalue("mariadb").options
+        found.update({f"MYSQL_{name.upper()}": str(value) for name, value in options.items()})
+    if "MEMCACHED_" in program.code:
+        host, port = request.getfixturevalue("memcached").address
+        found.update(MEMCACHED_HOST=host, MEMCACHED_PORT=str(port))
+    return found
+
+
 @pytest.mark.parametrize(
     "program, output", PROGRAMS, ids=[str(fence).replace("/", ".") for fence, _ in PROGRAMS]
 )
 def test_example_runs(
-    program: Fence, output: Fence | None, mongod_uri: str, tmp_path: Path
+    program: Fence,
+    output: Fence | None,
+    mongod_uri: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     script = tmp_path / Path(program.page).with_suffix(".py").name
     script.write_text(program.padded())
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", str(script)],
         cwd=tmp_path,
-        env={**os.environ, "MONGODB_URI": mongod_uri},
+        env={**os.environ, "MONGODB_URI": mongod_uri, **other_servers(program, request)},
         capture_output=True,
         text=True,
         timeout=EXAMPLE_SECONDS,
