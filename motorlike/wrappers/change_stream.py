@@ -105,6 +105,15 @@ class MotorChangeStream(
                 if self._closed:
                     self.delegate.close()
 
+    @property
+    def _has_buffered(self) -> bool:
+        """Whether the next change is here: getting it does no I/O, and needs no greenlet."""
+        if self._closed:
+            return False
+        data: Any = getattr(getattr(self.delegate, "_cursor", None), "_data", None)
+        # PyMongo closes the stream over a change without its token.
+        return bool(data) and "_id" in data[0]
+
     def _next(self, waits: bool) -> Any:
         self._open()
         while self.alive:
@@ -133,6 +142,8 @@ class MotorChangeStream(
         Raises:
             StopAsyncIteration: The stream is closed.
         """
+        if self._has_buffered:
+            return self.delegate.try_next()  # type: ignore[no-any-return]  # PyMongo's is untyped here
         change: _Document = await self._run(self._next, True) if self.alive else _END
         if change is _END:
             raise StopAsyncIteration
@@ -148,6 +159,8 @@ class MotorChangeStream(
 
         It asks the server once, which waits up to `max_await_time_ms`.
         """
+        if self._has_buffered:
+            return self.delegate.try_next()  # type: ignore[no-any-return]  # as in `next`
         change: _Document | None = await self._run(self._next, False) if self.alive else None
         return None if change is _END else change
 

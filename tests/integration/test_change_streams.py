@@ -108,6 +108,21 @@ def test_databases_and_clients_are_watched_too(uri: str, target: str) -> None:
     tell(uri, story)
 
 
+def test_changes_that_have_arrived_are_given_without_waiting(uri: str) -> None:
+    async def story(client: Any, items: Any) -> None:
+        async with items.watch() as stream:
+            await items.insert_many([{"_id": i} for i in range(3)])
+            first = await stream.next()
+            for number in (1, 2):
+                with pytest.raises(StopIteration) as returned:
+                    stream.next().send(None)
+                change = returned.value.value
+                assert change["documentKey"] == {"_id": number}
+                assert stream.resume_token == change["_id"] != first["_id"]
+
+    tell(uri, story)
+
+
 def test_try_next_gives_none_where_nothing_changed(uri: str) -> None:
     async def story(client: Any, items: Any) -> None:
         stream = items.watch(max_await_time_ms=50)
