@@ -9,8 +9,8 @@ session more here. Where the loop is at work all the time it makes nothing
 faster: a hundred small operations at a time took a fifth less time of client
 and server on ten connections than on a hundred.
 
-Rule: an operation waits two ticks at most for a connection that ``maxPoolSize``
-would let it have, unless those in use come back fast and the loop never rests.
+Rule: while no connection comes back, a line stands two ticks at most if
+``maxPoolSize`` lets it have more; while the loop rests, a few ticks more.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ __all__ = ["EAGER_CONNECTIONS", "TICK_SECONDS", "Growth"]
 EAGER_CONNECTIONS = 10
 
 TICK_SECONDS = 0.01
+
+# A line that moves, but on a loop that rests, is given so long.
+_IDLE_TICKS = 5
+
+# While connections come back fast, one in so many is let go at each tick.
+_SHRINKING_BY = 16
 
 # Connections that come back within this time on average come back fast.
 _TURN_SECONDS = 0.04
@@ -64,7 +70,9 @@ class Growth:
         wake: Callable[[int], None],
     ) -> None:
         self.limit: float = min(max(smallest, 1), largest)
+        self._smallest = self.limit
         self._largest = largest
+        self._idle_ticks = 0
         self._waiting = waiting
         self._wake = wake
         self._is_ticking = False
@@ -75,7 +83,7 @@ class Growth:
 
     def note_wait(self, hub: Hub) -> None:
         """Watch the line: an operation is about to join it."""
-        if not self._is_ticking and self.limit < self._largest:
+        if not self._is_ticking and self._smallest < self._largest:
             self._is_ticking = True
             self._begin_tick(hub)
 
@@ -93,14 +101,32 @@ class Growth:
 
     def _tick(self, hub: Hub) -> None:
         stuck = min(self._line - self._served, self._waiting())
-        if stuck > 0 and not self._is_turning_over():
-            self.limit = min(self.limit + max(stuck, self.limit // 2), self._largest)
-            # In a greenlet: waking takes the pool's lock, the hub must not wait.
-            hub.spawn(self._wake, (stuck,), {})
-        if self._waiting() and self.limit < self._largest and not hub.is_closed:
+        if stuck > 0:
+            self._judge(hub, stuck)
+        if self._waiting() and not hub.is_closed:
             self._begin_tick(hub)
         else:
             self._is_ticking = False
+
+    def _judge(self, hub: Hub, stuck: int) -> None:
+        if not self._served:
+            self._grow(hub, stuck)
+        elif self._is_turning_over():
+            self._idle_ticks = 0
+            # One that was needed once, for slower operations, may not be now.
+            self.limit = max(self.limit - max(self.limit // _SHRINKING_BY, 1), self._smallest)
+        else:
+            # A machine that has other work makes the loop rest now and then.
+            self._idle_ticks += 1
+            if self._idle_ticks >= _IDLE_TICKS:
+                self._grow(hub, stuck)
+
+    def _grow(self, hub: Hub, stuck: int) -> None:
+        self._idle_ticks = 0
+        if self.limit < self._largest:
+            self.limit = min(self.limit + max(stuck, self.limit // 2), self._largest)
+            # In a greenlet: waking takes the pool's lock, the hub must not wait.
+            hub.spawn(self._wake, (stuck,), {})
 
     def _is_turning_over(self) -> bool:
         """Whether a connection more would only share the work with the others."""

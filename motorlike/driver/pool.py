@@ -57,10 +57,7 @@ class FairPool(Pool):
     @property
     def _is_full(self) -> bool:
         """Whether an operation must wait for another one's connection."""
-        requests = self.requests
-        if requests < self.growth.limit:
-            return False
-        return requests >= self.max_pool_size or not self.conns
+        return bool(self.requests >= self.growth.limit)
 
     def _wake_line(self, count: int) -> None:
         with self.size_cond:

@@ -81,7 +81,10 @@ def test_the_limit_never_passes_the_largest(monkeypatch: pytest.MonkeyPatch) -> 
     line.tick()
     line.tick()
     assert line.growth.limit == 12
-    assert not line.hub.scheduled
+    assert line.woken == [30]
+    line.tick()
+    assert line.growth.limit == 12
+    assert line.woken == [30]
 
 
 @pytest.mark.skipif(growth._THREAD is None, reason="this system counts no thread's sleeps")
@@ -103,9 +106,11 @@ def test_connections_that_come_back_slowly_get_company(monkeypatch: pytest.Monke
     line = Line(monkeypatch)
     line.join(60)
     line.tick()
-    line.serve(1)
-    line.join(1)
-    line.tick()
+    for _ in range(growth._IDLE_TICKS):
+        assert line.growth.limit == 10
+        line.serve(1)
+        line.join(1)
+        line.tick()
     assert line.growth.limit == 69
 
 
@@ -113,11 +118,30 @@ def test_a_loop_that_rests_gets_more_connections(monkeypatch: pytest.MonkeyPatch
     line = Line(monkeypatch)
     line.join(60)
     line.tick()
-    line.serve(50)
-    line.sleeps += 40
-    line.join(50)
-    line.tick()
+    for _ in range(growth._IDLE_TICKS):
+        assert line.growth.limit == 10
+        line.serve(50)
+        line.sleeps += 40
+        line.join(50)
+        line.tick()
     assert line.growth.limit == 20
+
+
+@pytest.mark.skipif(growth._THREAD is None, reason="this system counts no thread's sleeps")
+def test_the_limit_sinks_again_while_connections_come_back_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = Line(monkeypatch)
+    line.join(90)
+    line.tick()
+    line.tick()
+    assert line.growth.limit == 100
+    line.join(90)
+    for _ in range(50):
+        line.serve(60)
+        line.join(60)
+        line.tick()
+    assert line.growth.limit < 20
 
 
 def test_a_line_that_empties_within_a_tick_changes_nothing(
@@ -170,26 +194,6 @@ def test_operations_that_keep_their_connections_get_all_that_the_pool_may_have()
         assert len(pool.made) == 60
         gate.set()
         await asyncio.gather(*users)
-        pool.assert_at_rest()
-
-    run(main)
-
-
-def test_an_idle_connection_beyond_the_limit_is_used_at_once() -> None:
-    async def main() -> None:
-        pool = Pool(max_pool_size=100)
-        gate = asyncio.Event()
-        many = [green.spawn(pool.use, lambda: green.wait(gate.wait())) for _ in range(40)]
-        while len(pool.made) < 40:
-            await asyncio.sleep(TICK_SECONDS)
-        gate.set()
-        await asyncio.gather(*many)
-        pool.growth.limit = 10
-        gate = asyncio.Event()
-        many = [green.spawn(pool.use, lambda: green.wait(gate.wait())) for _ in range(40)]
-        assert pool.active_sockets == 40
-        gate.set()
-        await asyncio.gather(*many)
         pool.assert_at_rest()
 
     run(main)
