@@ -560,7 +560,8 @@ def test_a_connection_that_the_server_ended_is_replaced(
     monkeypatch.setitem(options, "keepalive_seconds", keepalive_seconds)
 
     async def main() -> None:
-        for each in set(await all_at_once(POOL_SIZE, connection_id)):
+        there = set(await all_at_once(POOL_SIZE, connection_id))
+        for each in there:
             mariadb.query(f"KILL {each}")
         await eventually(lambda: mariadb.status("Threads_connected") == 1)
         failed = 0
@@ -569,8 +570,11 @@ def test_a_connection_that_the_server_ended_is_replaced(
                 await green.spawn(connection_id)
             except OperationalError:
                 failed += 1
-        # Where they are not probed at check-out, each is missed once.
-        assert failed == (0 if keepalive_seconds is None else POOL_SIZE)
+        # Where they are not probed at check-out, each is missed once at most.
+        if keepalive_seconds is None:
+            assert failed == 0
+        else:
+            assert 0 < failed <= len(there)
 
     on_loop(main())
 
