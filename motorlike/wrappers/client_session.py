@@ -85,7 +85,7 @@ class MotorClientSession(Wrapper, wraps=ClientSession):
         """
         options = (read_concern, write_concern, read_preference, max_commit_time_ms)
         calls: _Calls[_T] = _Calls()
-        operation = self._binding.spawn(self.delegate.with_transaction, (calls.make, *options), {})
+        operation = self._binding.spawn(calls.run, (self.delegate.with_transaction, *options), {})
         result: _T = await calls.serve(coro, self, operation)
         return result
 
@@ -112,6 +112,18 @@ class _Calls(Generic[_T]):
 
     def __init__(self) -> None:
         self.first = self._called = _future()
+        # Of the greenlet, which outlives the Future that is cancelled: it ends
+        # when the transaction has been aborted.
+        self._end: asyncio.Future[None] | None = None
+
+    def run(self, with_transaction: Callable[..., _T], *options: Any) -> _T:
+        """Perform PyMongo's `with_transaction`. In a greenlet."""
+        self._end = _future()
+        try:
+            return with_transaction(self.make, *options)
+        finally:
+            if not self._end.get_loop().is_closed():
+                self._end.set_result(None)
 
     def make(self, session: Any) -> _T:
         """Have the callback awaited; return its result. In a greenlet."""
@@ -133,8 +145,16 @@ class _Calls(Generic[_T]):
                 answer, called = called.result()
                 await _settle(answer, callback, session)
         except BaseException:
-            await _end(operation)
+            await self._stop(operation)
             raise
+
+    async def _stop(self, operation: asyncio.Future[Any]) -> None:
+        # PyMongo aborts the transaction before the caller goes on.
+        operation.cancel()
+        if self._end is not None:
+            await asyncio.wait({self._end})
+        if not operation.cancelled():
+            operation.exception()
 
 
 def _future() -> asyncio.Future[Any]:
@@ -154,15 +174,6 @@ async def _settle(
     else:
         if not answer.done():
             answer.set_result(result)
-
-
-async def _end(operation: asyncio.Future[Any]) -> None:
-    # PyMongo aborts the transaction before the caller goes on.
-    if not operation.done():
-        operation.cancel()
-        await asyncio.wait({operation})
-    if not operation.cancelled():
-        operation.exception()
 
 
 _Session = TypeVar("_Session")
