@@ -28,6 +28,7 @@ __all__ = [
     "Chain",
     "Declaration",
     "EnteringFuture",
+    "InTurn",
     "Property",
     "Wrapper",
     "named_after",
@@ -42,6 +43,8 @@ _MethodT = TypeVar("_MethodT", bound=_Method)
 _T = TypeVar("_T")
 _WrapperT = TypeVar("_WrapperT", bound="Wrapper")
 _MISSING = object()
+# What may say where an operation goes.
+_BINDING_ARGUMENTS = frozenset({"session", "read_preference"})
 
 
 class Declaration:
@@ -165,6 +168,27 @@ class Async(Declaration):
 
         chosen = entering if self.enters else wrapping if self.wraps else method
         return named_after(original, chosen, name, self.returns)
+
+
+class InTurn(Async):
+    """An operation of a collection's. Where its pool is full, it begins in its turn."""
+
+    def resolve(self, name: str, original: Any) -> Any:
+        attribute = self.attribute or name
+
+        def method(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+            delegate = self.delegate
+            function = getattr(delegate, attribute)
+            # A session, or a cluster's member, may be bound to a connection already.
+            is_bound = bool(kwargs) and not kwargs.keys().isdisjoint(_BINDING_ARGUMENTS)
+            for value in args:
+                if isinstance(value, Wrapper):
+                    is_bound = True
+            if is_bound:
+                return self._binding.spawn(function, *unwrap_all(args, kwargs))
+            return self._binding.spawn_in_turn(function, args, kwargs, delegate)
+
+        return named_after(original, method, name, self.returns)
 
 
 class EnteringFuture(asyncio.Future[_T]):

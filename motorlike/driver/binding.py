@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from motorlike.driver.client import MongoClient, reopen
+from motorlike.driver.turns import Turns
 from motorlike.errors import LoopMismatch
 from motorlike.green.hub import GreenFuture, Hub, current_hub
 from motorlike.request_map import current_owner
@@ -30,7 +31,7 @@ class Binding:
         loop: The loop it is bound to, ``None`` before the first operation.
     """
 
-    __slots__ = ("_hub", "_lock", "_requests", "client", "loop")
+    __slots__ = ("_hub", "_lock", "_requests", "_turns", "client", "loop")
 
     def __init__(self, client: MongoClient) -> None:
         self.client = client
@@ -38,6 +39,7 @@ class Binding:
         self._hub: Hub | None = None
         self._lock = threading.Lock()
         self._requests = client.requests
+        self._turns = Turns(client)
 
     def hub(self) -> Hub:
         """Return the running loop's hub, bound to it from now on.
@@ -65,6 +67,29 @@ class Binding:
         if owner is not None:
             self._requests.enter(owner)
         return hub.spawn(function, args, kwargs, owner)
+
+    def spawn_in_turn(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        collection: Any,  # `Any`: PyMongo's
+    ) -> GreenFuture[Any]:
+        """Start an operation of *collection*'s, once there may be a connection for it.
+
+        It names no session and no read preference.
+        """
+        hub = self._hub
+        if (
+            hub is not None
+            and self._turns.has_line()
+            and self.loop is _get_running_loop()
+            and not hub.is_closed
+        ):
+            future = self._turns.enlist(hub, (function, args, kwargs), collection)
+            if future is not None:
+                return future
+        return self.spawn(function, args, kwargs)
 
     @property
     def is_open_here(self) -> bool:

@@ -39,6 +39,11 @@ class FairPool(Pool):
 
     Nor does it open a connection at once for each operation that finds none
     idle: how many there may be for the time being is for a `Growth` to say.
+
+    Attributes:
+        is_admitting: True while an operation begins that has stood in line.
+            No other greenlet runs until it first waits, so it is this one
+            that asks for a connection, and it need not stand in line again.
     """
 
     if TYPE_CHECKING:
@@ -47,6 +52,7 @@ class FairPool(Pool):
     # `Any`: PyMongo's own arguments, passed on.
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.is_admitting = False
         self.growth = Growth(
             smallest=max(EAGER_CONNECTIONS, self.opts.min_pool_size),
             largest=self.max_pool_size,
@@ -63,10 +69,23 @@ class FairPool(Pool):
         with self.size_cond:
             self.size_cond.notify(count)
 
-    def _get_conn(self, checkout_started_time: float, handler: Any = None) -> Connection:
+    @property
+    def has_line(self) -> bool:
+        """Whether an operation must stand in line for a connection."""
+        # `_is_full` and `size_cond.has_line`, written out: each operation passes
+        # here twice.
+        condition = self.size_cond
+        if self.requests < self.growth.limit and not condition._waiting and not condition._woken:
+            return False
         # A pool that is paused or closed refuses at once. Those whom it woke to
         # tell them so may still be in line, and will wake nobody.
-        if (self.size_cond.has_line or self._is_full) and self.state == PoolState.READY:
+        return bool(self.state == PoolState.READY)
+
+    def _get_conn(self, checkout_started_time: float, handler: Any = None) -> Connection:
+        if self.is_admitting and self.state == PoolState.READY:
+            self.is_admitting = False
+            self.growth.note_served()
+        elif self.has_line:
             self._wait_in_line(checkout_started_time)
         try:
             return super()._get_conn(checkout_started_time, handler)

@@ -26,6 +26,7 @@ from motorlike.errors import LoopClosed, NotInGreenlet
 from motorlike.green.shutdown import Closeable, ShutdownHook
 from motorlike.green.slice import Slice
 from motorlike.green.worker import (
+    Beginning,
     GreenFuture,
     Job,
     Waiter,
@@ -81,7 +82,7 @@ class Hub:
         self.is_closed = False
         self.slice = Slice(loop)
         self._thread = threading.get_ident()
-        self._ready: deque[Waiter] = deque()
+        self._ready: deque[Waiter | Beginning] = deque()
         self._drain_is_scheduled = False
         self._hook = ShutdownHook(loop, self._end)
 
@@ -162,8 +163,8 @@ class Hub:
         if self._ready:
             self._drain()
 
-    def queue(self, waiter: Waiter) -> None:
-        """Resume *waiter* soon: after the running greenlet lets go of the hub."""
+    def queue(self, waiter: Waiter | Beginning) -> None:
+        """Resume or begin *waiter* soon: after the running greenlet lets go of the hub."""
         self._ready.append(waiter)
         if not self._drain_is_scheduled:
             self._schedule_drain()
@@ -198,6 +199,8 @@ class Hub:
             if worker is not None:
                 waiter._worker = None
                 worker.switch()
+            elif not isinstance(waiter, Waiter):
+                waiter.begin()
 
     def interrupt(self, worker: Worker, future: GreenFuture[Any]) -> None:
         """Throw `CancelledError` into *worker*, if it still runs *future*'s job."""

@@ -16,7 +16,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from greenlet import getcurrent
 
@@ -195,6 +195,15 @@ class RLock:
                 self._count = count
 
 
+class Wakeable(Protocol):
+    """What can stand in a condition's line."""
+
+    is_woken: bool
+
+    def wake(self) -> bool:
+        """Let it go on soon, and return whether it will."""
+
+
 class _Turn:
     """One wait in the line of a condition, and its place there.
 
@@ -204,10 +213,10 @@ class _Turn:
 
     __slots__ = ("condition", "number", "waiter")
 
-    def __init__(self, condition: Condition, number: int) -> None:
+    def __init__(self, condition: Condition, number: int, waiter: Wakeable) -> None:
         self.condition = condition
         self.number = number
-        self.waiter = Waiter("Condition.wait()")
+        self.waiter = waiter
 
 
 class Condition:
@@ -256,26 +265,43 @@ class Condition:
             False if *timeout* seconds passed first.
         """
         self._check_owned("wait on")
-        turn = _Turn(self, self._number())
+        waiter = Waiter("Condition.wait()")
+        turn = _Turn(self, self._number(), waiter)
         self._enqueue(turn)
         saved = self._lock._release_save()
         is_served = False
         try:
             try:
-                turn.waiter.wait(timeout)
+                waiter.wait(timeout)
             finally:
                 self._lock._acquire_restore(saved, turn)
             is_served = True
         finally:
             self._leave(turn, is_served)
-        return turn.waiter.is_woken
+        return waiter.is_woken
+
+    def enlist(self, waiter: Wakeable) -> None:
+        """Let *waiter* stand in the line; `strike_off` it after it was woken.
+
+        The lock is not asked for: nothing is waited for here.
+        """
+        self._waiting.append(_Turn(self, next(self._numbers), waiter))
+
+    def strike_off(self, *, is_served: bool) -> None:
+        """Count off one that was enlisted and woken.
+
+        Args:
+            is_served: Whether it took what it was woken for. Otherwise the
+                next in line is woken.
+        """
+        self._woken -= 1
+        if not is_served:
+            self._wake(1)
 
     def _leave(self, turn: _Turn, is_served: bool) -> None:
         if turn.waiter.is_woken:
-            self._woken -= 1
-            if not is_served:
-                # The wake-up stood for something that is free now.
-                self._wake(1)
+            # If not served: the wake-up stood for something that is free now.
+            self.strike_off(is_served=is_served)
         elif turn in self._waiting:
             self._waiting.remove(turn)
 

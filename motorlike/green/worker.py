@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -20,7 +20,7 @@ from motorlike.errors import LoopClosed, NotInGreenlet
 if TYPE_CHECKING:
     from motorlike.green.hub import Hub
 
-__all__ = ["GreenFuture", "Job", "Waiter", "Worker", "current_worker", "in_greenlet"]
+__all__ = ["Beginning", "GreenFuture", "Job", "Waiter", "Worker", "current_worker", "in_greenlet"]
 
 _T = TypeVar("_T")
 
@@ -207,6 +207,15 @@ class Waiter:
         self.is_woken = True
         self.hub.queue(self)
         return True
+
+
+class Beginning(Protocol):
+    """What the hub's queue may hold besides waiters: it has no greenlet yet."""
+
+    _worker: None
+
+    def begin(self) -> None:
+        """Run until the end or the first wait. Called in the hub only."""
 
 
 def in_greenlet() -> bool:

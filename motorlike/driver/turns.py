@@ -1,0 +1,145 @@
+"""Operations that do not begin before it is their turn for a connection.
+
+Where a pool is full, an operation would begin only to stand in its line, on a
+stack of its own. If it is known which pool that will be, and nothing limits
+how long it may stand there, a `QueuedOperation` takes its place instead: ten
+thousand operations at a time need not have ten thousand stacks.
+
+Rule: what has not begun stands where it would stand if it had. Whenever that
+is not certain, the operation begins at once.
+"""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from pymongo import _csot
+from pymongo.read_preferences import Primary
+from pymongo.server_selectors import writable_server_selector
+from pymongo.topology_description import TOPOLOGY_TYPE
+
+from motorlike.driver.pool import FairPool
+from motorlike.green.hub import GreenFuture, Hub
+
+if TYPE_CHECKING:
+    from pymongo.topology_description import TopologyDescription
+
+    from motorlike.driver.client import MongoClient
+    from motorlike.green.worker import Job
+
+__all__ = ["QueuedOperation", "Turns"]
+
+_PRIMARY = Primary().mode
+
+
+class Turns:
+    """The lines in which one client's operations may stand before they begin."""
+
+    def __init__(self, client: MongoClient) -> None:
+        self._client = client
+        self._requests = client.requests
+        # Their deadlines run from the call on.
+        self._is_certain = client.options.timeout is None
+        # What the two after it were derived from.
+        self._description: TopologyDescription | None = None
+        self._pool: FairPool | None = None
+        # Whether reads go to the same pool whatever they prefer.
+        self._is_only_server = False
+
+    def has_line(self) -> bool:
+        """Whether writes, and reads from the primary, have to stand in a line."""
+        topology: Any = self._client._topology  # None until a mongodb+srv:// name is looked up
+        if topology is None:
+            return False
+        if topology._description is not self._description:
+            self._note(topology)
+        pool = self._pool
+        return pool is not None and pool.has_line
+
+    # `Any`: PyMongo's collection, and the result.
+    def enlist(self, hub: Hub, job: Job, collection: Any) -> GreenFuture[Any] | None:
+        """Let an operation stand in the line; ``None`` if it has to begin at once.
+
+        Args:
+            hub: Where it will run.
+            job: The operation, which names no session and no read preference.
+            collection: What it is an operation of.
+        """
+        pool = self._pool
+        if (
+            pool is None
+            or not self._is_certain
+            or self._requests.is_used
+            or pool.opts.wait_queue_timeout
+            or _csot.get_timeout() is not None
+            or not (self._is_only_server or collection.read_preference.mode == _PRIMARY)
+        ):
+            return None
+        operation = QueuedOperation(hub, job, pool)
+        pool.growth.note_wait(hub)
+        pool.size_cond.enlist(operation)
+        return operation.future
+
+    # `Any`: PyMongo's Topology, of which the green copy has no type.
+    def _note(self, topology: Any) -> None:
+        description = self._description = topology._description
+        self._pool = None
+        suitable = description.apply_selector(writable_server_selector)
+        if len(suitable) != 1:
+            return
+        self._is_only_server = description.topology_type in (
+            TOPOLOGY_TYPE.Single,
+            TOPOLOGY_TYPE.Sharded,
+        )
+        server = topology._servers.get(suitable[0].address)
+        if server is not None and isinstance(server.pool, FairPool):
+            self._pool = server.pool
+
+
+class QueuedOperation:
+    """An operation with a Future and a place in a pool's line, and no greenlet yet.
+
+    It stands there as a `Waiter` would. Being woken is being begun, in a copy
+    of the context in which it was made.
+
+    Attributes:
+        future: Of its result. Once that is cancelled, it never begins.
+    """
+
+    __slots__ = ("_context", "_hub", "_job", "_pool", "_worker", "future", "is_woken")
+
+    def __init__(self, hub: Hub, job: Job, pool: FairPool) -> None:
+        self._hub = hub
+        self._job = job
+        self._pool = pool
+        self._context = copy_context()
+        # Any: of whatever type the result is.
+        self.future: GreenFuture[Any] = GreenFuture(loop=hub.loop)
+        self.is_woken = False
+        # The hub looks here for the greenlet of a waiter.
+        self._worker = None
+        # Counted as PyMongo counts its waiters, until it is woken.
+        pool.operation_count += 1
+
+    def wake(self) -> bool:
+        """Let the hub begin it soon, and return whether it will: see `Waiter.wake`."""
+        self._pool.operation_count -= 1
+        if self.future.done() or self._hub.is_closed:
+            return False
+        self.is_woken = True
+        self._hub.queue(self)
+        return True
+
+    def begin(self) -> None:
+        """Run it until it ends or first waits. Called by the hub."""
+        pool = self._pool
+        pool.is_admitting = True
+        try:
+            if not self.future.done():
+                self._hub.start(self._context, self.future, self._job)
+        finally:
+            # What it did not take is for the next in line.
+            is_served = not pool.is_admitting
+            pool.is_admitting = False
+            pool.size_cond.strike_off(is_served=is_served)
