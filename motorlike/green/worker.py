@@ -74,6 +74,10 @@ class Worker(greenlet):
         locals: What `green.local` keeps for the callable that runs.
     """
 
+    # Not in the dict, which every greenlet has all the same: for one of a type
+    # in C, the interpreter's quick look-up of attributes does not know the way.
+    __slots__ = ("future", "hub", "job", "locals")
+
     def __init__(self, hub: Hub) -> None:
         super().__init__(parent=hub.greenlet)
         self.hub = hub
