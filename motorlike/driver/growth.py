@@ -123,10 +123,12 @@ class Growth:
 
     def _grow(self, hub: Hub, stuck: int) -> None:
         self._idle_ticks = 0
-        if self.limit < self._largest:
-            self.limit = min(self.limit + max(stuck, self.limit // 2), self._largest)
-            # In a greenlet: waking takes the pool's lock, the hub must not wait.
-            hub.spawn(self._wake, (stuck,), {})
+        before = self.limit
+        if before < self._largest:
+            self.limit = min(before + max(stuck, before // 2), self._largest)
+            # No more than may have a connection now. In a greenlet: waking takes
+            # the pool's lock, the hub must not wait.
+            hub.spawn(self._wake, (int(min(stuck, self.limit - before)),), {})
 
     def _is_turning_over(self) -> bool:
         """Whether a connection more would only share the work with the others."""

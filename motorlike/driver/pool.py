@@ -65,6 +65,11 @@ class FairPool(Pool):
         """Whether an operation must wait for another one's connection."""
         return bool(self.requests >= self.growth.limit)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one who was woken gets a connection, or learns at once why not."""
+        return not self._is_full or bool(self.state != PoolState.READY)
+
     def _wake_line(self, count: int) -> None:
         with self.size_cond:
             self.size_cond.notify(count)

@@ -78,7 +78,7 @@ class Turns:
             return None
         operation = QueuedOperation(hub, job, pool)
         pool.growth.note_wait(hub)
-        pool.size_cond.enlist(operation)
+        operation.stand_in_line()
         return operation.future
 
     # `Any`: PyMongo's Topology, of which the green copy has no type.
@@ -107,7 +107,7 @@ class QueuedOperation:
         future: Of its result. Once that is cancelled, it never begins.
     """
 
-    __slots__ = ("_context", "_hub", "_job", "_pool", "_worker", "future", "is_woken")
+    __slots__ = ("_context", "_hub", "_job", "_number", "_pool", "_worker", "future", "is_woken")
 
     def __init__(self, hub: Hub, job: Job, pool: FairPool) -> None:
         self._hub = hub
@@ -119,8 +119,15 @@ class QueuedOperation:
         self.is_woken = False
         # The hub looks here for the greenlet of a waiter.
         self._worker = None
+        # Its place in the line, once it has one.
+        self._number: int | None = None
+
+    def stand_in_line(self) -> None:
+        """Join the pool's line; where it has stood there before, at its old place."""
         # Counted as PyMongo counts its waiters, until it is woken.
-        pool.operation_count += 1
+        self._pool.operation_count += 1
+        self.is_woken = False
+        self._number = self._pool.size_cond.enlist(self, self._number)
 
     def wake(self) -> bool:
         """Let the hub begin it soon, and return whether it will: see `Waiter.wake`."""
@@ -132,8 +139,14 @@ class QueuedOperation:
         return True
 
     def begin(self) -> None:
-        """Run it until it ends or first waits. Called by the hub."""
+        """Run it until it ends or first waits, if there is room. Called by the hub."""
         pool = self._pool
+        if not (pool.has_room or self.future.done()):
+            # The limit sank, or more were woken than it rose by: as in
+            # `FairPool._wait_once`.
+            pool.size_cond.strike_off(is_served=True)
+            self.stand_in_line()
+            return
         pool.is_admitting = True
         try:
             if not self.future.done():

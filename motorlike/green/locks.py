@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Protocol
 
 from greenlet import getcurrent
@@ -219,6 +221,9 @@ class _Turn:
         self.waiter = waiter
 
 
+_place = attrgetter("number")
+
+
 class Condition:
     """A `threading.Condition` that serves its waiters strictly in order."""
 
@@ -280,12 +285,22 @@ class Condition:
             self._leave(turn, is_served)
         return waiter.is_woken
 
-    def enlist(self, waiter: Wakeable) -> None:
+    def enlist(self, waiter: Wakeable, number: int | None = None) -> int:
         """Let *waiter* stand in the line; `strike_off` it after it was woken.
 
         The lock is not asked for: nothing is waited for here.
+
+        Args:
+            waiter: What is woken in its turn.
+            number: Its place, if it had one before.
+
+        Returns:
+            The number of its place.
         """
-        self._waiting.append(_Turn(self, next(self._numbers), waiter))
+        if number is None:
+            number = next(self._numbers)
+        self._enqueue(_Turn(self, number, waiter))
+        return number
 
     def strike_off(self, *, is_served: bool) -> None:
         """Count off one that was enlisted and woken.
@@ -316,8 +331,8 @@ class Condition:
         if not waiting or waiting[-1].number < turn.number:
             waiting.append(turn)
             return
-        places = enumerate(waiting)
-        waiting.insert(next(i for i, each in places if each.number > turn.number), turn)
+        # All who were woken may come back, and newcomers stand here already.
+        waiting.insert(bisect(waiting, turn.number, key=_place), turn)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until ``predicate()`` is true; return its last value."""
