@@ -132,16 +132,23 @@ class QueuedOperation:
     def wake(self) -> bool:
         """Let the hub begin it soon, and return whether it will: see `Waiter.wake`."""
         self._pool.operation_count -= 1
-        if self.future.done() or self._hub.is_closed:
+        if self._is_over():
             return False
         self.is_woken = True
         self._hub.queue(self)
         return True
 
+    def _is_over(self) -> bool:
+        """Whether it must not begin. Where the loop ends, it is cancelled."""
+        is_late = self._hub.is_closed
+        if is_late and not self._hub.loop.is_closed():
+            self.future.cancel()
+        return is_late or self.future.done()
+
     def begin(self) -> None:
         """Run it until it ends or first waits, if there is room. Called by the hub."""
         pool = self._pool
-        if not (pool.has_room or self.future.done()):
+        if not (self._is_over() or pool.has_room):
             # The limit sank, or more were woken than it rose by: as in
             # `FairPool._wait_once`.
             pool.size_cond.strike_off(is_served=True)
@@ -149,10 +156,18 @@ class QueuedOperation:
             return
         pool.is_admitting = True
         try:
-            if not self.future.done():
-                self._hub.start(self._context, self.future, self._job)
+            if not self._is_over():
+                # Where that was closed, the client may have opened itself anew on
+                # another loop: what was left behind on this one must not run there.
+                job: Job = (_check_out, (pool,), {}) if pool.closed else self._job
+                self._hub.start(self._context, self.future, job)
         finally:
             # What it did not take is for the next in line.
             is_served = not pool.is_admitting
             pool.is_admitting = False
             pool.size_cond.strike_off(is_served=is_served)
+
+
+def _check_out(pool: FairPool) -> None:
+    with pool.checkout():
+        pass

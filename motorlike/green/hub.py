@@ -232,6 +232,7 @@ class Hub:
             del _hubs[self.loop]
         if self.is_of_this_thread:
             self._unwind_workers()
+            self._drain()
         for stream in list(self.streams.values()):
             stream.close()
 

@@ -342,15 +342,19 @@ def test_a_pool_that_is_cleared_or_closed_keeps_nobody_in_its_line(how: str) -> 
     run(main)
 
 
-def test_those_whose_loop_ends_do_not_begin() -> None:
+@pytest.mark.parametrize("woken", [0, 1])
+def test_those_whose_loop_ends_are_cancelled_and_do_not_begin(woken: int) -> None:
     client = Client(max_pool_size=1)
 
-    async def main() -> None:
+    async def start() -> list[asyncio.Future[int]]:
         green.spawn(client.pool.use, lambda: green.sleep(60))
-        for number in range(5):
-            client.call(client.use, number)
+        queued = [client.call(client.use, number) for number in range(5)]
+        client.pool.size_cond._wake(woken)
+        current_hub().close()
+        return queued
 
-    run(main)
+    queued = asyncio.run(start())
+    assert [each.cancelled() for each in queued] == [True] * 5
     assert client.checked_out == []
     assert client.pool.requests == client.pool.operation_count == 0
     assert client.pool.size_cond.line_length == 0
@@ -363,9 +367,9 @@ def test_an_interrupt_in_one_that_begins_goes_to_the_loop_and_the_turn_to_the_ne
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    async def start() -> list[asyncio.Future[Any]]:
+    async def start() -> list[Any]:
         gate, busy = client.occupy()
-        futures = [*busy, client.call(interrupt), client.call(client.use, 1)]
+        futures: list[Any] = [*busy, client.call(interrupt), client.call(client.use, 1)]
         gate.set()
         return futures
 
@@ -383,6 +387,25 @@ def test_an_interrupt_in_one_that_begins_goes_to_the_loop_and_the_turn_to_the_ne
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+def test_those_left_behind_on_another_loop_do_not_begin_there() -> None:
+    """They would use the connections that the client has opened on its new loop."""
+
+    async def main() -> None:
+        client = Client(max_pool_size=1)
+        ran: list[int] = []
+        gate, busy = client.occupy()
+        queued = client.call(ran.append, 0)
+        await green.spawn(client.pool.close)
+        with pytest.raises(PyMongoError, match="closed connection pool"):
+            await queued
+        assert not ran
+        gate.set()
+        await asyncio.gather(*busy)
+        client.assert_at_rest()
+
+    run(main)
 
 
 # -- the limit --------------------------------------------------------------
