@@ -11,7 +11,7 @@ is not certain, the operation begins at once.
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from pymongo import _csot
@@ -19,6 +19,7 @@ from pymongo.read_preferences import Primary
 from pymongo.server_selectors import writable_server_selector
 from pymongo.topology_description import TOPOLOGY_TYPE
 
+from motorlike.driver import loader
 from motorlike.driver.pool import FairPool
 from motorlike.green.hub import GreenFuture, Hub
 
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["QueuedOperation", "Turns"]
 
 _PRIMARY = Primary().mode
+
+_client_session = loader.load("pymongo.synchronous.client_session")
+# What `ClientSession.bind` sets. Older versions of PyMongo have no such method.
+_BOUND_SESSION: ContextVar[Any] = getattr(  # `Any`: a session, or None
+    _client_session, "_SESSION", ContextVar("no session", default=None)
+)
 
 
 class Turns:
@@ -73,6 +80,7 @@ class Turns:
             or self._requests.is_used
             or pool.opts.wait_queue_timeout
             or _csot.get_timeout() is not None
+            or _BOUND_SESSION.get() is not None
             or not (self._is_only_server or collection.read_preference.mode == _PRIMARY)
         ):
             return None

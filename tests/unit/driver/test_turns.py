@@ -16,10 +16,13 @@ from pymongo.read_preferences import Nearest, Primary
 from pymongo.topology_description import TOPOLOGY_TYPE
 
 from motorlike import green
+from motorlike.driver import loader
 from motorlike.driver.growth import EAGER_CONNECTIONS, TICK_SECONDS
 from motorlike.driver.turns import Turns
 from motorlike.green.hub import GreenFuture, Hub, current_hub
 from tests.unit.driver.scripted_pool import Pool, run
+
+Session: Any = loader.load("pymongo.synchronous.client_session").ClientSession
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 
@@ -535,6 +538,17 @@ def test_who_prefers_other_members_queues_where_there_is_one_server(
         client = Client(max_pool_size=1, topology_type=topology_type)
         client.collection.read_preference = Nearest()
         assert enlists(client) == is_queued
+
+    run(main)
+
+
+@pytest.mark.skipif(not hasattr(Session, "bind"), reason="sessions cannot be bound")
+def test_who_has_a_bound_session_begins_at_once() -> None:
+    async def main() -> None:
+        session = Session.__new__(Session)
+        with session.bind(end_session=False):
+            assert not enlists(Client(max_pool_size=1))
+        assert enlists(Client(max_pool_size=1))
 
     run(main)
 
