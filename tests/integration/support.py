@@ -73,6 +73,15 @@ def pool_of(client: MotorClient) -> Any:
     return server.pool
 
 
+async def fill(client: MotorClient) -> None:
+    """Open all connections that the pool may have."""
+    pool = pool_of(client)
+    while len(pool.conns) < pool.max_pool_size:
+        sleeps = (client.admin.command("sleep", 1, millis=50) for _ in range(pool.max_pool_size))
+        # On a busy machine some may wait in the queue for too long.
+        await asyncio.gather(*sleeps, return_exceptions=True)
+
+
 def assert_pool_is_at_rest(client: MotorClient) -> None:
     pool = pool_of(client)
     assert pool.active_sockets == 0

@@ -25,6 +25,7 @@ from tests.integration.support import (
     assert_pool_is_at_rest,
     eventually,
     fail_point,
+    fill,
     pool_of,
     run,
 )
@@ -51,15 +52,6 @@ class PoolLog(monitoring.ConnectionPoolListener):
     connection_created = connection_ready = connection_closed = _log
     connection_check_out_started = connection_check_out_failed = _log
     connection_checked_out = connection_checked_in = _log
-
-
-async def fill(client: MotorClient) -> None:
-    """Open all connections that the pool may have."""
-    pool = pool_of(client)
-    while len(pool.conns) < pool.max_pool_size:
-        sleeps = (client.admin.command("sleep", 1, millis=50) for _ in range(pool.max_pool_size))
-        # On a busy machine some may wait in the queue for too long.
-        await asyncio.gather(*sleeps, return_exceptions=True)
 
 
 def numbers(log: CommandLog) -> list[int]:
