@@ -237,6 +237,25 @@ def test_a_transaction_gets_through_a_crowd_and_so_does_the_crowd(turns_uri: str
     run(main())
 
 
+def test_an_operation_that_names_its_session_begins_at_once(
+    mongod_uri: str, database_name: str
+) -> None:
+    async def main() -> None:
+        async with connected(mongod_uri) as client, await client.start_session() as session:
+            items, busy = client[database_name].items, sleep(client)
+            operations = [
+                items.find_one(session=session),
+                items.insert_one({}, False, session),
+                items.count_documents({}, session=session),
+            ]
+            assert all(map(has_begun, operations))
+            without = items.find_one()
+            assert not has_begun(without)
+            await asyncio.gather(busy, without, *operations)
+
+    run(main())
+
+
 def test_an_operation_on_a_bound_session_begins_at_once(mongod_uri: str) -> None:
     async def main() -> None:
         async with connected(mongod_uri) as client:

@@ -146,16 +146,17 @@ def test_newcomers_do_not_overtake_one_that_was_woken_and_has_not_begun() -> Non
         def give_back_and_barge() -> None:
             client.use(-1)
             # The first in line is woken; its turn to begin is the hub's next.
-            for number in (1, 2):
-                later.append(client.call(client.use, number))
+            later.append(client.call(client.use, 2))
             later.append(green.spawn(client.use, 3))
+            client.use(1)
 
         busy = green.spawn(give_back_and_barge)
         first = client.call(client.use, 0)
         client.gates[-1].set()
         await busy
         await asyncio.gather(first, *later)
-        assert client.checked_out == [-1, 0, 1, 2, 3]
+        # Number 2 took its place in line before number 1 did.
+        assert client.checked_out == [-1, 0, 2, 1, 3]
         client.assert_at_rest()
 
     run(main)
@@ -349,15 +350,14 @@ def test_a_pool_that_is_cleared_or_closed_keeps_nobody_in_its_line(how: str) -> 
 def test_those_whose_loop_ends_are_cancelled_and_do_not_begin(woken: int) -> None:
     client = Client(max_pool_size=1)
 
-    async def start() -> list[asyncio.Future[int]]:
+    async def start() -> None:
         green.spawn(client.pool.use, lambda: green.sleep(60))
         queued = [client.call(client.use, number) for number in range(5)]
         client.pool.size_cond._wake(woken)
         current_hub().close()
-        return queued
+        assert [each.cancelled() for each in queued] == [True] * 5
 
-    queued = asyncio.run(start())
-    assert [each.cancelled() for each in queued] == [True] * 5
+    asyncio.run(start())
     assert client.checked_out == []
     assert client.pool.requests == client.pool.operation_count == 0
     assert client.pool.size_cond.line_length == 0
