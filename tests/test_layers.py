@@ -41,6 +41,7 @@ FLOORS = {
     "motorlike.pool": 1,
     "motorlike.driver": 2,
     "motorlike.declare": 3,
+    "motorlike.batches": 3,
     "motorlike.libraries": 3,
     "motorlike.loops": 3,
     "motorlike.wrappers": 4,

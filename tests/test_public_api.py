@@ -32,6 +32,9 @@ PUBLIC = {
     "motorlike.aiohttp": """
         AIOHTTPGridFS get_cache_time get_gridfs_file set_extra_headers
     """,
+    "motorlike.batches": """
+        Batches start_unseen TAILABLE
+    """,
     "motorlike.conditional": """
         Answer answer cache_headers content_type etag http_date
     """,

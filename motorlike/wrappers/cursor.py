@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import warnings
 from asyncio import CancelledError, Future
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pymongo.errors import InvalidOperation
 
 from motorlike import driver
-from motorlike.declare import (
-    Async,
-    Chain,
-    Property,
-    Wrapper,
-)
+from motorlike.batches import TAILABLE, Batches, start_unseen
+from motorlike.declare import Async, Chain, Property, Wrapper
 
 if TYPE_CHECKING:
     from motorlike.wrappers.collection import MotorCollection
@@ -33,28 +29,18 @@ __all__ = [
 _cursor = driver.load("pymongo.synchronous.cursor")
 _command_cursor = driver.load("pymongo.synchronous.command_cursor")
 
-_TAILABLE = 2
-
 # Not PyMongo's own, which has a bound: raw batches are bytes.
 _Document = TypeVar("_Document")
 
 
-class _BaseCursor(Wrapper, Generic[_Document]):
+class _BaseCursor(Batches[_Document]):
     """What all cursors can do."""
 
     # A cursor of a database's or a client's command holds that instead.
     collection: Any
-    started: bool
-    closed: bool
-
-    # A query ends with an empty batch; a command's cursor with its id.
-    _goes_on_after_empty_batch = False
-    # Whether a fetch goes on, or was cancelled. PyMongo closes the cursor then,
-    # and would say of the documents that are missing that there are none.
-    _is_fetching = False
 
     def __init__(self, delegate: Any, collection: Any) -> None:
-        self.delegate = delegate
+        super().__init__(delegate)
         self.collection = collection
         self._binding = collection._binding
         self.started = False
@@ -75,44 +61,17 @@ class _BaseCursor(Wrapper, Generic[_Document]):
 
     # -- one batch at a time ----------------------------------------------
 
-    def _fetch(self) -> Future[int]:
-        """Start getting the next batch; return a Future of its size."""
-        if not self.alive:
-            raise InvalidOperation("the cursor is exhausted or closed: there is no next batch")
-        self.started = True
-        return self._binding.spawn(self._refresh, (), {})
-
-    def _refresh(self) -> int:
-        self._is_fetching = True
-        try:
-            size: int = self.delegate._refresh()
-        except Exception:
-            self._is_fetching = False
-            raise
-        self._is_fetching = False
-        return size
-
     def _list(self, length: int | None) -> list[_Document]:
-        self._is_fetching = True
-        try:
-            documents: list[_Document] = self.delegate.to_list(length) if length != 0 else []
-        except Exception:
-            self._is_fetching = False
-            raise
-        self._is_fetching = False
+        if length is not None and length <= len(self._held):
+            return [self._held.popleft() for _ in range(length)]
+        self._rejoin()
+        documents: list[_Document] = self._ask(self.delegate.to_list, length)
         return documents
-
-    def _check_whole(self) -> None:
-        if self._is_fetching and not (self.alive or self.closed):
-            raise InvalidOperation(
-                "a fetch of this cursor was cancelled, which closed it, and documents are "
-                "missing: make a new one, or rewind() that of a query"
-            )
 
     @property
     def alive(self) -> bool:
         """Whether the cursor may have more documents."""
-        return bool(self.delegate.alive)
+        return self._has_more
 
     async def next(self) -> _Document:
         """Return the next document.
@@ -121,26 +80,23 @@ class _BaseCursor(Wrapper, Generic[_Document]):
             StopAsyncIteration: There is none.
             InvalidOperation: An earlier fetch was cancelled.
         """
-        while not self.delegate._data:
-            self._check_whole()
-            if not self.alive or not (await self._fetch() or self._goes_on_after_empty_batch):
+        while not (ready := self._held or self.delegate._data):
+            if not await self._get_more():
                 raise StopAsyncIteration
-        document: _Document = self.delegate._data.popleft()
+        document: _Document = ready.popleft()
         return document
 
     __anext__ = next
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[_Document]:
+        return start_unseen(self._documents())
 
     async def fetch(self) -> list[_Document]:
         """Return the documents of the next batch, an empty list at the end."""
-        if not self.delegate._data:
-            self._check_whole()
-            if self.alive:
-                await self._fetch()
-        documents = list(self.delegate._data)
-        self.delegate._data.clear()
+        if not self._ready:
+            await self._get_more()
+        documents = list(self._ready)
+        self._ready.clear()
         return documents
 
     def to_list(self, length: int | None = None) -> Future[list[_Document]]:
@@ -157,7 +113,7 @@ class _BaseCursor(Wrapper, Generic[_Document]):
             raise TypeError(f"length must be an int or None, not {length!r}")
         if length is not None and length < 0:
             raise ValueError(f"length must be non-negative, not {length}")
-        if getattr(self.delegate, "_query_flags", 0) & _TAILABLE:
+        if getattr(self.delegate, "_query_flags", 0) & TAILABLE:
             raise InvalidOperation(
                 "a tailable cursor has no end to list it to: iterate it with 'async for'"
             )
@@ -183,16 +139,15 @@ class _BaseCursor(Wrapper, Generic[_Document]):
         """Deprecated: a Future that tells whether `next_object` has a document."""
         _warn_deprecated("fetch_next")
         self._check_whole()
-        if self.delegate._data or not self.alive:
-            return self._binding.spawn(bool, (self.delegate._data,), {})
+        if self._ready or not self.alive:
+            return self._binding.spawn(bool, (self._ready,), {})
         return self._fetch()
 
     def next_object(self) -> _Document | None:
         """Deprecated: return a document of the batch that `fetch_next` got."""
         _warn_deprecated("next_object")
-        data = self.delegate._data
-        document: _Document | None = data.popleft() if data else None
-        return document
+        ready = self._ready
+        return ready.popleft() if ready else None
 
     # -- closing ----------------------------------------------------------
 
@@ -200,7 +155,7 @@ class _BaseCursor(Wrapper, Generic[_Document]):
         """Close the cursor, here and on the server."""
         if not self.closed:
             self.closed = True
-            await self._binding.spawn(self.delegate.close, (), {})
+            await self._binding.spawn(self._close, (), {})
 
     async def __aenter__(self) -> Self:
         return self
@@ -223,8 +178,8 @@ class _Each:
             error = CancelledError() if batch.cancelled() else batch.exception()
             self._callback(None, error)
             return
-        while cursor.delegate._data:
-            document = cursor.delegate._data.popleft()
+        while ready := cursor._ready:
+            document = ready.popleft()
             if self._callback(document, None) is False or cursor.closed:
                 return
         if cursor.alive and (cursor.delegate.cursor_id or not cursor.started):
@@ -277,6 +232,7 @@ class MotorCursor(_BaseCursor[_Document], wraps=_cursor.Cursor):
 
     def rewind(self) -> Self:
         """Let the query run again from its start, and return the cursor."""
+        self._detach()
         # Closing talks to the server; what is left there is killed later.
         self.delegate._die_no_lock()
         self.delegate.rewind()
@@ -323,7 +279,14 @@ class MotorCommandCursor(_BaseCursor[_Document], wraps=_command_cursor.CommandCu
         return await self._try_next()
 
     def _try_next(self) -> Future[_Document | None]:
-        return self._binding.spawn(self.delegate.try_next, (), {})
+        return self._binding.spawn(self._take_or_ask, (), {})
+
+    def _take_or_ask(self) -> _Document | None:
+        if self._held:
+            return self._held.popleft()
+        self._rejoin()
+        document: _Document | None = self.delegate.try_next()
+        return document
 
 
 class MotorRawBatchCommandCursor(

@@ -41,9 +41,11 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
         return cls(delegate, parent.collection)
 
     def _refresh(self) -> int:
+        # rewind() may give the wrapper another one meanwhile.
+        delegate = self.delegate
         size = super()._refresh()
         # They are taken from there by everything that a cursor can do.
-        self.delegate._data = deque(map(self._file, self.delegate._data))
+        delegate._data = deque(map(self._file, delegate._data))
         return size
 
     def _file(self, document: Any) -> Any:
@@ -53,11 +55,13 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
         return wrap(GridOut(root, file_document=document, session=session), self)
 
     def _list(self, length: int | None) -> list[MotorGridOut]:
+        if length is None or length > len(self._held):
+            self._rejoin()
         files: list[MotorGridOut] = []
         while length is None or len(files) < length:
-            if not self.delegate._data and not (self.alive and self._refresh()):
+            if not self._ready and not (self.alive and self._refresh()):
                 break
-            files.append(self.delegate._data.popleft())
+            files.append(self._ready.popleft())
         return files
 
 

@@ -90,6 +90,16 @@ def assert_pool_is_at_rest(client: MotorClient) -> None:
     assert pool._pending == 0
 
 
+def open_cursors(synchronous: Any, database: str) -> int:
+    """Count the server's idle cursors over `items` of *database*.
+
+    Of no other: other tests leave cursors that end when they will.
+    """
+    current = {"$currentOp": {"allUsers": True, "idleCursors": True}}
+    idle = {"type": "idleCursor", "ns": f"{database}.items"}
+    return len(synchronous.admin.aggregate([current, {"$match": idle}]).to_list())
+
+
 @asynccontextmanager
 async def fail_point(
     address: tuple[str, int], commands: list[str], *, mode: Any = "alwaysOn", **data: Any

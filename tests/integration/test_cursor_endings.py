@@ -18,6 +18,7 @@ from tests.integration.support import (
     CommandLog,
     assert_pool_is_at_rest,
     eventually,
+    open_cursors,
     pool_of,
     run,
 )
@@ -27,13 +28,6 @@ from tests.integration.support import (
 def seeded(synchronous: Any, database_name: str) -> str:
     synchronous[database_name].items.insert_many({"_id": i} for i in range(50))
     return database_name
-
-
-def open_cursors(synchronous: Any, database: str) -> int:
-    # Of this database: other tests leave cursors that end when they will.
-    current = {"$currentOp": {"allUsers": True, "idleCursors": True}}
-    idle = {"type": "idleCursor", "ns": f"{database}.items"}
-    return len(synchronous.admin.aggregate([current, {"$match": idle}]).to_list())
 
 
 def test_async_with_closes_the_cursor_on_the_server(

@@ -1,0 +1,246 @@
+"""How the cursors get their documents: batch by batch, and one batch ahead.
+
+PyMongo's cursor replaces its documents by those of the next batch, and asks
+for that only when it has none left. So while a batch is read ahead, the
+documents before it are held here.
+
+Rule: a cursor has one fetch at a time, whoever waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import CancelledError, Future
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from pymongo import _csot
+from pymongo.errors import InvalidOperation
+
+from motorlike.declare import Wrapper
+from motorlike.green.hub import GreenFuture, wait
+
+__all__ = ["TAILABLE", "Batches", "start_unseen"]
+
+TAILABLE = 2
+
+# Not PyMongo's own, which has a bound: raw batches are bytes.
+_Document = TypeVar("_Document")
+
+
+class Batches(Wrapper, Generic[_Document]):
+    """The documents of a cursor, and the fetch that is under way."""
+
+    started: bool
+    closed: bool
+
+    # A query ends with an empty batch; a command's cursor with its id.
+    _goes_on_after_empty_batch = False
+    # Whether a fetch goes on, or was cancelled. PyMongo closes the cursor then,
+    # and would say of the documents that are missing that there are none.
+    _is_fetching = False
+    # The last fetch: it runs, was cancelled, or failed ahead of its time.
+    _batch: GreenFuture[int] | None = None
+    # Whether someone waits for it, who gets its error.
+    _is_awaited = True
+
+    def __init__(self, delegate: Any) -> None:
+        self.delegate = delegate
+        # What is to be read before the delegate's own documents.
+        self._held: deque[_Document] = deque()
+
+    @property
+    def _ready(self) -> deque[_Document]:
+        """The documents that are there, to be taken from the left."""
+        return self._held or self.delegate._data
+
+    @property
+    def _has_more(self) -> bool:
+        return bool(self._held or self.delegate.alive or self._is_batch_to_come)
+
+    @property
+    def _is_batch_to_come(self) -> bool:
+        """Whether a fetch runs, or failed with an error that nobody has been told."""
+        batch = self._batch
+        if batch is None or _is_lost(batch):
+            return False
+        return not batch.done() or (not self._is_awaited and batch.exception() is not None)
+
+    def _fetch(self) -> Future[int]:
+        """Get the next batch; return a Future of its size."""
+        if not self._is_batch_to_come:
+            if not self._has_more:
+                raise InvalidOperation("the cursor is exhausted or closed: there is no next batch")
+            self.started = True
+            self._batch = self._binding.spawn(self._refresh, (), {})
+        self._is_awaited = True
+        batch = self._batch
+        assert batch is not None
+        if batch.done():
+            # Its error would hold the cursor, and the cursor it.
+            self._batch = None
+        return batch
+
+    def _refresh(self) -> int:
+        size: int = self._ask(self.delegate._refresh)
+        return size
+
+    def _ask(self, ask: Callable[..., Any], *args: Any) -> Any:
+        """Let PyMongo's cursor ask the server, and note whether that was cancelled."""
+        delegate = self.delegate
+        self._is_fetching = True
+        try:
+            answer = ask(*args)
+        except Exception:
+            self._end_asking(delegate)
+            raise
+        except BaseException:
+            # As PyMongo does itself for a query, but not for a command.
+            delegate.close()
+            raise
+        self._end_asking(delegate)
+        return answer
+
+    def _end_asking(self, delegate: Any) -> None:
+        # rewind() may have given the wrapper another one meanwhile.
+        if delegate is self.delegate:
+            self._is_fetching = False
+
+    def _check_whole(self) -> None:
+        is_cut_off = self._is_fetching or (self._batch is not None and _is_lost(self._batch))
+        if is_cut_off and not (self._has_more or self.closed):
+            raise InvalidOperation(
+                "a fetch of this cursor was cancelled, which closed it, and documents are "
+                "missing: make a new one, or rewind() that of a query"
+            )
+
+    async def _get_more(self) -> bool:
+        """Wait for the next batch; return whether to look for documents again."""
+        self._check_whole()
+        if not self._has_more:
+            return False
+        try:
+            return bool(await self._fetch()) or self._goes_on_after_empty_batch
+        except CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                # Not the caller was cancelled, but another that waited for the same.
+                self._check_whole()
+            raise
+        except Exception:
+            self._batch = None
+            raise
+
+    # -- one batch ahead --------------------------------------------------
+
+    async def _documents(self) -> AsyncGenerator[_Document]:
+        yield None  # type: ignore[misc]  # taken by `start_unseen`
+        is_consumed = False
+        while True:
+            # Many cursors are left in their first batch: nothing is read ahead of that.
+            if is_consumed and not self._held and self._may_read_ahead():
+                self._read_ahead()
+            ready = self._ready
+            if ready:
+                while ready:
+                    yield ready.popleft()
+                is_consumed = True
+            elif not await self._get_more():
+                return
+
+    def _may_read_ahead(self) -> bool:
+        delegate = self.delegate
+        return not (
+            not delegate._data
+            or not delegate.cursor_id
+            or delegate._killed
+            or self._is_batch_to_come
+            # Two operations in one session, or on one connection, must not overlap.
+            or delegate.session is not None
+            or delegate._sock_mgr is not None
+            or self._binding.client.requests.is_used
+            # These wait for what does not exist yet.
+            or getattr(delegate, "_query_flags", 0) & TAILABLE
+            or getattr(delegate, "_postbatchresumetoken", None) is not None
+            or delegate._max_await_time_ms is not None
+            or getattr(delegate, "_exhaust", False)
+            # The time that the caller allows is not for what it has not asked for.
+            or _csot.get_timeout() is not None
+        )
+
+    def _read_ahead(self) -> None:
+        """Start the next fetch, while the documents of the last one are read."""
+        self._held, self.delegate._data = self.delegate._data, deque()
+        self._is_awaited = False
+        self._batch = self._binding.spawn(self._refresh, (), {})
+        self._batch.add_done_callback(_keep_quiet)
+
+    def _rejoin(self) -> None:
+        """Wait until nothing is read ahead; give the delegate all documents. In a greenlet."""
+        held, self._held = self._held, deque()
+        if self._is_batch_to_come:
+            wait(self._fetch())
+        # It may have been lost with its loop.
+        self._check_whole()
+        self._held = held
+        if self._held:
+            self._held.extend(self.delegate._data)
+            self.delegate._data, self._held = self._held, deque()
+
+    def _close(self) -> None:
+        delegate, batch = self.delegate, self._batch
+        if batch is None or batch.done() or self._is_awaited:
+            delegate.close()
+            return
+        # The server ends the fetch for it. It is waited for, and not cancelled:
+        # that would cost its connection. The session is its until then.
+        session, delegate._session = delegate._session, None
+        try:
+            delegate.close()
+            with suppress(Exception):
+                wait(batch)
+        finally:
+            delegate._session = session
+            delegate.close()
+            self._is_awaited = True
+
+    def _detach(self) -> None:
+        """Leave PyMongo's cursor to a fetch that runs, and go on with a copy."""
+        batch, self._batch = self._batch, None
+        self._held.clear()
+        self.delegate._data.clear()
+        if batch is not None and (batch.cancelled() or not batch.done()):
+            self.delegate = self.delegate.clone()
+
+
+def _is_lost(batch: GreenFuture[int]) -> bool:
+    """Whether a fetch was cancelled, or ended with its loop."""
+    worker = batch._worker
+    return batch.cancelled() or (not batch.done() and worker is not None and worker.hub.is_closed)
+
+
+def _keep_quiet(batch: Future[int]) -> None:
+    # Who breaks off the iteration never hears of an error ahead.
+    if not batch.cancelled():
+        batch.exception()
+
+
+def start_unseen(documents: AsyncGenerator[_Document]) -> AsyncIterator[_Document]:
+    """Start a generator, up to its first ``yield``, without the event loop's hooks.
+
+    With them, a loop that is left by ``break`` would cost a task, and a loop
+    that is then closed would find that task pending. There is nothing to
+    await at this generator's end.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        documents.asend(None).send(None)
+    except StopIteration:
+        pass
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+    return documents

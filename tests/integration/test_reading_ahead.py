@@ -1,0 +1,608 @@
+"""While a batch is iterated, the next one is fetched: when, and how that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo import CursorType
+from pymongo.errors import InvalidOperation, OperationFailure
+
+from motorlike import MotorClient
+from motorlike.testing.mongod import Deployment
+from tests.integration.support import (
+    CommandLog,
+    assert_pool_is_at_rest,
+    eventually,
+    fail_point,
+    open_cursors,
+    pool_of,
+    run,
+    run_script,
+)
+
+BATCH = 5
+IDS = list(range(28))
+# In the second batch: the third one is being read then.
+MIDWAY = IDS[:7]
+APP = "reads ahead"
+
+
+@pytest.fixture
+def seeded(synchronous: Any, database_name: str) -> str:
+    """The name of a database whose collection `items` has documents 0 to 27."""
+    synchronous[database_name].items.insert_many({"_id": i} for i in IDS)
+    return database_name
+
+
+class Reading:
+    """A client, the commands that it sent, and cursors over all documents."""
+
+    def __init__(self, uri: str, database: str, **options: Any) -> None:
+        self.log = CommandLog()
+        self.client = MotorClient(uri, event_listeners=[self.log], appname=APP, **options)
+        self.items = self.client[database].items
+
+    def find(self, **options: Any) -> Any:
+        return self.items.find(sort=[("_id", 1)], batch_size=BATCH, **options)
+
+    def aggregate(self, **options: Any) -> Any:
+        return self.items.aggregate([{"$sort": {"_id": 1}}], batchSize=BATCH, **options)
+
+    @property
+    def fetches(self) -> int:
+        return self.log.names.count("getMore")
+
+
+@asynccontextmanager
+async def reading(uri: str, database: str, **options: Any) -> AsyncIterator[Reading]:
+    made = Reading(uri, database, **options)
+    async with made.client:
+        await made.client.aconnect()
+        yield made
+        assert_pool_is_at_rest(made.client)
+
+
+async def take(cursor: Any, count: int) -> list[int]:
+    """Iterate over *count* documents, and break the iteration off."""
+    found: list[int] = []
+    async for document in cursor:
+        found.append(document["_id"])
+        if len(found) == count:
+            break
+    return found
+
+
+async def by_iterating(cursor: Any) -> list[Any]:
+    return [document async for document in cursor]
+
+
+async def by_next(cursor: Any) -> list[Any]:
+    found = []
+    try:
+        while True:
+            found.append(await cursor.next())
+    except StopAsyncIteration:
+        return found
+
+
+async def by_fetch(cursor: Any) -> list[Any]:
+    found = []
+    while batch := await cursor.fetch():
+        found += batch
+    return found
+
+
+async def by_to_list(cursor: Any) -> list[Any]:
+    return [*await cursor.to_list(1), *await cursor.to_list(4), *await cursor.to_list()]
+
+
+async def by_each(cursor: Any) -> list[Any]:
+    found: list[Any] = []
+    done = asyncio.get_running_loop().create_future()
+
+    def take_one(document: Any, error: BaseException | None) -> None:
+        if error is not None:
+            done.set_exception(error)
+        elif document is None:
+            done.set_result(found)
+        else:
+            found.append(document)
+
+    cursor.each(take_one)
+    await done
+    return found
+
+
+async def by_fetch_next(cursor: Any) -> list[Any]:
+    found = []
+    with pytest.warns(DeprecationWarning):
+        while await cursor.fetch_next:
+            found.append(cursor.next_object())
+    return found
+
+
+async def by_try_next(cursor: Any) -> list[Any]:
+    found = []
+    while (document := await cursor.try_next()) is not None:
+        found.append(document)
+    return found
+
+
+WAYS = [by_iterating, by_next, by_fetch, by_to_list, by_each, by_fetch_next]
+Way = Callable[[Any], Awaitable[list[Any]]]
+
+
+def slowly(mongod: Deployment, after: int = 1, milliseconds: int = 200, **how: Any) -> Any:
+    """Let the fetches *after* the first ones wait on the server, or fail."""
+    data = how or {"blockTimeMS": milliseconds}
+    return fail_point(mongod.address, ["getMore"], mode={"skip": after}, appName=APP, **data)
+
+
+def test_the_next_batch_is_asked_for_when_a_later_batch_begins(
+    mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            for cursor in (r.find(), r.aggregate(), await r.aggregate()):
+                del r.log.started_events[:]
+                asked = []
+                async for document in cursor:
+                    # A document is for whoever iterates, and so is the time.
+                    await asyncio.sleep(0)
+                    asked.append((document["_id"], r.fetches))
+                assert [number for number, _ in asked] == IDS
+                # Of the first batch many iterations want no more.
+                assert {fetches for number, fetches in asked if number < BATCH} == {0}
+                assert {fetches for number, fetches in asked if BATCH <= number < 2 * BATCH} == {2}
+                assert all(fetches <= number // BATCH + 1 for number, fetches in asked)
+                assert r.fetches == 5
+
+    run(main())
+
+
+def test_an_iteration_that_ends_in_its_first_batch_asks_for_no_other(
+    mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            async with r.find() as cursor:
+                assert await take(cursor, BATCH) == IDS[:BATCH]
+            assert r.log.names == ["ping", "find", "killCursors"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("way", [*WAYS, by_try_next])
+def test_documents_that_were_read_ahead_come_in_order_however_one_goes_on(
+    way: Way, waits: bool, how: str, mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        if how == "find" and way is by_try_next:
+            return
+        async with reading(mongod.uri, seeded) as r, slowly(mongod, milliseconds=30):
+            cursor = getattr(r, how)()
+            assert await take(cursor, len(MIDWAY)) == MIDWAY
+            if waits:
+                await eventually(lambda: len(r.log.succeeded_events) == 4)
+            assert cursor.alive
+            assert [document["_id"] for document in await way(cursor)] == IDS[len(MIDWAY) :]
+            assert not cursor.alive
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cursor_type": CursorType.TAILABLE},
+        {"cursor_type": CursorType.TAILABLE_AWAIT},
+        {"cursor_type": CursorType.EXHAUST},
+    ],
+)
+def test_nothing_is_read_ahead_of_a_cursor_that_waits_or_holds_its_connection(
+    options: dict[str, Any], mongod_uri: str, database_name: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, database_name) as r:
+            capped = await r.client[database_name].create_collection(
+                "items", capped=True, size=1 << 16
+            )
+            await capped.insert_many([{"_id": number} for number in IDS])
+            cursor = capped.find(batch_size=BATCH, **options)
+            assert await take(cursor, len(MIDWAY)) == MIDWAY
+            assert cursor._batch.done()
+            assert not cursor._held
+            await cursor.close()
+
+    run(main())
+
+
+@asynccontextmanager
+async def _timeout(r: Reading) -> AsyncIterator[dict[str, Any]]:
+    with pymongo.timeout(20):
+        yield {}
+
+
+@asynccontextmanager
+async def _session(r: Reading) -> AsyncIterator[dict[str, Any]]:
+    async with r.client.start_session() as session:
+        yield {"session": session}
+
+
+@asynccontextmanager
+async def _bound_session(r: Reading) -> AsyncIterator[dict[str, Any]]:
+    async with r.client.start_session() as session, session.bind():
+        yield {}
+
+
+@asynccontextmanager
+async def _socket_request(r: Reading) -> AsyncIterator[dict[str, Any]]:
+    with r.client.start_request():
+        yield {}
+
+
+@pytest.mark.parametrize("block", [_timeout, _session, _bound_session, _socket_request])
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_nothing_is_read_ahead_within(block: Any, how: str, mongod_uri: str, seeded: str) -> None:
+    async def main() -> None:
+        async with (
+            reading(mongod_uri, seeded) as r,
+            block(r) as options,
+            getattr(r, how)(**options) as cursor,
+        ):
+            assert await take(cursor, len(MIDWAY)) == MIDWAY
+            assert r.fetches == 1
+
+    run(main())
+
+
+def test_nothing_is_read_ahead_of_a_limit_that_is_reached(mongod_uri: str, seeded: str) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            assert len(await by_iterating(r.find(limit=2 * BATCH))) == 2 * BATCH
+            assert r.fetches == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_ahead_comes_where_the_documents_before_it_end(
+    way: Way, mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod, errorCode=8000):
+            cursor = r.find()
+            assert await take(cursor, len(MIDWAY)) == MIDWAY
+            await eventually(lambda: r.log.failed_events)
+            if way is not by_to_list:
+                assert await take(cursor, 3) == IDS[len(MIDWAY) : 2 * BATCH]
+            assert cursor.alive
+            with pytest.raises(OperationFailure, match="fail"):
+                await way(cursor)
+            # It is told once, as PyMongo does.
+            assert not cursor.alive
+            assert await way(cursor) == []
+
+    run(main())
+
+
+def test_to_list_of_fewer_documents_than_are_there_does_not_wait_for_more(
+    mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod):
+            cursor = r.find()
+            await take(cursor, len(MIDWAY))
+            assert await cursor.to_list(3) == [{"_id": 7}, {"_id": 8}, {"_id": 9}]
+            assert len(r.log.succeeded_events) == 3
+            await cursor.close()
+
+    run(main())
+
+
+def test_an_error_ahead_of_an_iteration_that_was_left_troubles_nobody(
+    mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod, errorCode=8000):
+            assert await take(r.find(), len(MIDWAY)) == MIDWAY
+            await eventually(lambda: r.log.failed_events)
+            # The fixture fails a test in which a loop reports something.
+            gc.collect()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_cancelling_what_waits_for_the_batch_ahead_closes_the_cursor(
+    how: str, mongod: Deployment, seeded: str, synchronous: Any
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod):
+            cursor = getattr(r, how)()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(take(cursor, len(IDS)), 0.05)
+            for way in (by_iterating, by_fetch, by_to_list):
+                with pytest.raises(InvalidOperation, match="a fetch of this cursor was cancelled"):
+                    await way(cursor)
+            await eventually(lambda: open_cursors(synchronous, seeded) == 0)
+            if how == "find":
+                assert await take(cursor.rewind(), BATCH) == IDS[:BATCH]
+            await cursor.close()
+            await eventually(lambda: pool_of(r.client).active_sockets == 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_closing_a_cursor_ends_the_fetch_ahead_and_keeps_its_connection(
+    how: str, mongod: Deployment, seeded: str, synchronous: Any
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod):
+            async with getattr(r, how)() as cursor:
+                assert await take(cursor, len(MIDWAY)) == MIDWAY
+                # One for the fetch, one to end it.
+                assert pool_of(r.client).active_sockets == 1
+            assert r.log.names[-1] == "killCursors"
+            assert cursor._batch.done()
+            assert open_cursors(synchronous, seeded) == 0
+            assert_pool_is_at_rest(r.client)
+            assert len(pool_of(r.client).conns) == 2
+            # What had been delivered to the client before is still there.
+            assert await take(cursor, 3) == IDS[len(MIDWAY) : 2 * BATCH]
+            await cursor.to_list()
+            assert not cursor.alive
+
+    run(main())
+
+
+def test_a_rewound_cursor_has_nothing_of_the_batch_that_was_being_read(
+    mongod: Deployment, seeded: str, synchronous: Any
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod, milliseconds=30):
+            cursor = r.find()
+            for _ in range(3):
+                assert await take(cursor, len(MIDWAY)) == MIDWAY
+                assert cursor.rewind() is cursor
+            found = [document["_id"] for document in await by_iterating(cursor)]
+            assert found == IDS
+            await eventually(lambda: open_cursors(synchronous, seeded) == 0)
+
+    run(main())
+
+
+def test_rewinding_amid_an_iteration_starts_the_iteration_again(
+    mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            cursor = r.find()
+            found = []
+            async for document in cursor:
+                found.append(document["_id"])
+                if len(found) == len(MIDWAY):
+                    cursor.rewind()
+            assert found == MIDWAY + IDS
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_a_cursor_that_is_dropped_midway_is_killed_when_its_fetch_has_ended(
+    how: str, mongod: Deployment, seeded: str, synchronous: Any
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod, milliseconds=50):
+            assert await take(getattr(r, how)(), len(MIDWAY)) == MIDWAY
+            (fetching,) = pool_of(r.client).active_contexts
+            await eventually(lambda: pool_of(r.client).active_sockets == 0)
+            await eventually(lambda: open_cursors(synchronous, seeded) == 0)
+            assert r.log.names.count("killCursors") == 1
+            # Its connection was not given up for it, but used again.
+            await eventually(lambda: pool_of(r.client).active_sockets == 0)
+            assert fetching in {conn.cancel_context for conn in pool_of(r.client).conns}
+
+    run(main())
+
+
+def test_a_loop_that_ends_during_a_fetch_ahead_loses_that_batch_and_says_so(
+    mongod_uri: str, seeded: str
+) -> None:
+    r = Reading(mongod_uri, seeded)
+    cursor = r.items.find({"$where": "sleep(20) || true"}, batch_size=BATCH)
+
+    async def start() -> None:
+        assert await take(cursor, len(MIDWAY)) == MIDWAY
+
+    async def go_on() -> None:
+        assert await take(cursor, 3) == IDS[len(MIDWAY) : 2 * BATCH]
+        with pytest.raises(InvalidOperation, match="documents are missing"):
+            await cursor.next()
+        with pytest.raises(InvalidOperation, match="documents are missing"):
+            await cursor.to_list()
+        await r.client.close()
+
+    asyncio.run(start())
+    asyncio.run(go_on())
+
+
+def test_a_loop_that_is_closed_after_a_break_has_nothing_pending(
+    mongod_uri: str, seeded: str
+) -> None:
+    # With a generator that asyncio knows, `break` would have started a task.
+    run_script(
+        """
+        import asyncio, sys
+        from motorlike import MotorClient
+
+        async def main(client):
+            async for document in client[sys.argv[2]].items.find():
+                break
+            tasks = len(asyncio.all_tasks())
+            async for document in client[sys.argv[2]].items.find():
+                return tasks
+
+        client = MotorClient(sys.argv[1])
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(main(client)) == 1
+        assert not asyncio.all_tasks(loop)
+        loop.run_until_complete(client.close())
+        loop.close()
+        """,
+        mongod_uri,
+        seeded,
+    )
+
+
+def test_iterations_that_share_a_cursor_get_each_document_once(
+    mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            for cursor in (r.find(), r.aggregate(), r.find()):
+                found: list[int] = []
+
+                async def work(cursor: Any = cursor, found: list[int] = found) -> None:
+                    async for document in cursor:
+                        found.append(document["_id"])
+                        await asyncio.sleep(0)
+
+                await asyncio.gather(work(), work(), work())
+                assert sorted(found) == IDS
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_of_two_that_wait_for_a_batch_one_is_cancelled_and_the_other_told(
+    how: str, mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod, after=0):
+            cursor = getattr(r, how)()
+            assert await take(cursor, BATCH) == IDS[:BATCH]
+            first, second = (asyncio.ensure_future(cursor.next()) for _ in range(2))
+            await asyncio.sleep(0)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            with pytest.raises(InvalidOperation, match="a fetch of this cursor was cancelled"):
+                await second
+            await eventually(lambda: pool_of(r.client).active_sockets == 0)
+
+    run(main())
+
+
+class Storm:
+    """Iterations over one collection that are left, and go on, in all ways."""
+
+    def __init__(self, r: Reading, seed: int) -> None:
+        self.reading = r
+        self.random = random.Random(seed)
+        self.actions = [
+            self.go_on,
+            self.go_on,
+            self.pause,
+            self.take_some,
+            self.list_some,
+            self.rewind,
+            self.close,
+            self.cancel,
+        ]
+
+    async def run(self, rounds: int) -> None:
+        await asyncio.gather(*(self.work(rounds) for _ in range(8)))
+
+    async def work(self, rounds: int) -> None:
+        for _ in range(rounds):
+            how = self.random.choice([self.reading.find, self.reading.aggregate])
+            self.check(await self.use(how()))
+
+    def check(self, found: list[int]) -> None:
+        assert found == IDS[: len(found)]
+
+    async def use(self, cursor: Any) -> list[int]:
+        found: list[int] = []
+        try:
+            while cursor.alive and len(found) < len(IDS):
+                if await self.random.choice(self.actions)(cursor, found):
+                    break
+        except InvalidOperation:
+            assert cursor._is_fetching
+        return found
+
+    async def go_on(self, cursor: Any, found: list[int]) -> bool:
+        found += await take(cursor, self.random.randint(1, 9))
+        return False
+
+    async def pause(self, cursor: Any, found: list[int]) -> bool:
+        await asyncio.sleep(self.random.random() / 500)
+        return False
+
+    async def take_some(self, cursor: Any, found: list[int]) -> bool:
+        found += [document["_id"] for document in await cursor.fetch()]
+        return False
+
+    async def list_some(self, cursor: Any, found: list[int]) -> bool:
+        documents = await cursor.to_list(self.random.randint(0, 8))
+        found += [document["_id"] for document in documents]
+        return False
+
+    async def rewind(self, cursor: Any, found: list[int]) -> bool:
+        if hasattr(cursor, "rewind"):
+            cursor.rewind()
+            found.clear()
+        return False
+
+    async def close(self, cursor: Any, found: list[int]) -> bool:
+        if self.random.random() < 0.3:
+            await cursor.close()
+            # What had arrived may still be read.
+            found += [document["_id"] async for document in cursor]
+            return True
+        return False
+
+    async def cancel(self, cursor: Any, found: list[int]) -> bool:
+        if not found:
+            # A query whose reply is not waited for leaves a cursor that nobody knows.
+            return False
+        iterating = asyncio.ensure_future(self._add(cursor, found))
+        await asyncio.sleep(self.random.random() / 500)
+        iterating.cancel()
+        await asyncio.wait([iterating])
+        if not iterating.cancelled():
+            iterating.result()
+        return False
+
+    async def _add(self, cursor: Any, found: list[int]) -> None:
+        async for document in cursor:
+            found.append(document["_id"])
+            if self.random.random() < 0.2:
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_a_storm_of_broken_iterations_loses_nothing_and_leaves_nothing(
+    size: int, seed: int, mongod_uri: str, seeded: str, synchronous: Any
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded, maxPoolSize=size) as r:
+            await Storm(r, seed).run(30)
+            gc.collect()
+            await eventually(lambda: open_cursors(synchronous, seeded) == 0)
+            # The client itself kills those that were dropped.
+            await eventually(lambda: pool_of(r.client).active_sockets == 0)
+
+    run(main())
