@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import bson
 import pymongo
 import pytest
 from pymongo import CursorType
 from pymongo.errors import InvalidOperation, OperationFailure
 
-from motorlike import MotorClient
+from motorlike import MotorClient, MotorGridFSBucket, MotorGridOut
 from motorlike.testing.mongod import Deployment
 from tests.integration.support import (
     CommandLog,
@@ -444,7 +445,7 @@ def test_a_loop_that_is_closed_after_a_break_has_nothing_pending(
     run_script(
         """
         import asyncio, sys
-        from motorlike import MotorClient
+        from motorlike import MotorClient, MotorGridFSBucket, MotorGridOut
 
         async def main(client):
             async for document in client[sys.argv[2]].items.find():
@@ -500,6 +501,33 @@ def test_of_two_that_wait_for_a_batch_one_is_cancelled_and_the_other_told(
             with pytest.raises(InvalidOperation, match="a fetch of this cursor was cancelled"):
                 await second
             await eventually(lambda: pool_of(r.client).active_sockets == 0)
+
+    run(main())
+
+
+def test_files_and_raw_batches_are_read_ahead_too(mongod_uri: str, seeded: str) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            bucket = MotorGridFSBucket(r.client[seeded])
+            for number in range(9):
+                await bucket.upload_from_stream(f"{number}", b"")
+            for files in (bucket.find(batch_size=2), bucket.find(batch_size=2)):
+                del r.log.started_events[:]
+                found = []
+                async for file in files:
+                    found.append(file)
+                    if len(found) == 3:
+                        assert r.fetches == 2
+                        found += await files.to_list()
+                assert [file.filename for file in found] == list("012345678")
+                assert all(isinstance(file, MotorGridOut) for file in found)
+            raw = r.items.find_raw_batches(sort=[("_id", 1)], batch_size=BATCH)
+            batches = []
+            async for batch in raw:
+                batches.append(batch)
+                if len(batches) == 2:
+                    assert r.log.names[-3:] == ["find", "getMore", "getMore"]
+            assert [each["_id"] for batch in batches for each in bson.decode_all(batch)] == IDS
 
     run(main())
 
