@@ -105,6 +105,22 @@ class Turns:
             self._pool = server.pool
 
 
+class QueuedFuture(GreenFuture[Any]):
+    """A `QueuedOperation`'s Future. Cancelled in time, it frees the place in the line."""
+
+    # While that stands in line.
+    operation: QueuedOperation | None = None
+
+    # `Any`: as asyncio.Future.cancel declares it.
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the operation, and return whether it was still to run or running."""
+        if not super().cancel(msg):
+            return False
+        if self.operation is not None:
+            self.operation.leave_line()
+        return True
+
+
 class QueuedOperation:
     """An operation with a Future and a place in a pool's line, and no greenlet yet.
 
@@ -122,8 +138,7 @@ class QueuedOperation:
         self._job = job
         self._pool = pool
         self._context = copy_context()
-        # Any: of whatever type the result is.
-        self.future: GreenFuture[Any] = GreenFuture(loop=hub.loop)
+        self.future = QueuedFuture(loop=hub.loop)
         self.is_woken = False
         # The hub looks here for the greenlet of a waiter.
         self._worker = None
@@ -136,10 +151,22 @@ class QueuedOperation:
         self._pool.operation_count += 1
         self.is_woken = False
         self._number = self._pool.size_cond.enlist(self, self._number)
+        self.future.operation = self
+
+    def leave_line(self) -> None:
+        """Give the place in the line up, before being woken."""
+        assert self._number is not None
+        self._pool.size_cond.withdraw(self._number)
+        self._stand_no_longer()
+
+    def _stand_no_longer(self) -> None:
+        self._pool.operation_count -= 1
+        # Without it, no cycle.
+        self.future.operation = None
 
     def wake(self) -> bool:
         """Let the hub begin it soon, and return whether it will: see `Waiter.wake`."""
-        self._pool.operation_count -= 1
+        self._stand_no_longer()
         if self._is_over():
             return False
         self.is_woken = True

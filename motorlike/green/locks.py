@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from bisect import bisect
+from bisect import bisect, bisect_left
 from collections import deque
 from collections.abc import Callable
 from operator import attrgetter
@@ -301,6 +301,10 @@ class Condition:
             number = next(self._numbers)
         self._enqueue(_Turn(self, number, waiter))
         return number
+
+    def withdraw(self, number: int) -> None:
+        """Take the one that was enlisted with *number* out of the line, unwoken."""
+        del self._waiting[bisect_left(self._waiting, number, key=_place)]
 
     def strike_off(self, *, is_served: bool) -> None:
         """Count off one that was enlisted and woken.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -217,6 +218,35 @@ def test_a_line_that_is_cancelled_as_a_whole_leaves_the_pool_at_rest() -> None:
         client.assert_at_rest()
         assert client.enlist(client.use, 0) is None, "there is no line any more"
         assert await client.call(client.use, 0) == 0
+
+    run(main)
+
+
+def test_a_cancelled_operation_leaves_the_line_and_its_arguments_at_once() -> None:
+    """While no connection comes back: a line of operations given up must not grow for ever."""
+
+    class Document:
+        pass
+
+    async def main() -> None:
+        client = Client(max_pool_size=1)
+        gate, busy = client.occupy()
+        queued = [client.call(client.use, number) for number in range(4)]
+        counted = client.pool.operation_count
+        document = Document()
+        doomed = client.call(lambda document: None, document)
+        gone = weakref.ref(document)
+        del document
+        assert doomed.cancel()
+        assert queued[1].cancel()
+        assert client.pool.size_cond.line_length == 3
+        assert client.pool.operation_count == counted - 1
+        del doomed
+        assert gone() is None
+        gate.set()
+        await asyncio.gather(*busy, queued[0], queued[2], queued[3])
+        assert client.checked_out == [-1, 0, 2, 3]
+        client.assert_at_rest()
 
     run(main)
 
