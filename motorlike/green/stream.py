@@ -76,7 +76,7 @@ class GreenStream(EventStream):
             return None
 
     def _has_more(self) -> bool:
-        """Whether bytes may be waiting where the IOLoop cannot see them."""
+        """Whether bytes may be waiting where the IOLoop cannot see them. TLS only."""
         return False
 
     def _would_block(self, *, to_read: bool) -> OSError:
@@ -109,7 +109,6 @@ class GreenStream(EventStream):
         start = self._ahead_start
         available = self._ahead_end - start
         if available:
-            # `_take_ahead`, written out: each reply passes here twice.
             if size > available:
                 size = available
             self._ahead_start = start + size
@@ -117,7 +116,7 @@ class GreenStream(EventStream):
             return size
         if not size and self._read_ahead_bytes:
             return 0
-        if not self._is_drained or timeout == 0 or self._has_more():
+        if not self._is_drained or timeout == 0 or (self._is_encrypted and self._has_more()):
             count = self._receive_ahead(buffer, size)
             if count is not None:
                 return count
@@ -154,9 +153,12 @@ class GreenStream(EventStream):
             self._is_drained = count is None
             return count
         self._is_drained = self._short_read_drains and count < _READ_AHEAD_BYTES
-        self._ahead_start = 0
+        if size > count:
+            size = count
+        self._ahead_start = size
         self._ahead_end = count
-        return self._take_ahead(buffer)
+        buffer[:size] = self._ahead[:size]
+        return size
 
     def _receive_directly(self, buffer: memoryview, size: int) -> int | None:
         count = self._receive(buffer)
@@ -171,13 +173,6 @@ class GreenStream(EventStream):
             self._is_drained = True
         else:
             self._is_drained = self._short_read_drains and count < size
-        return count
-
-    def _take_ahead(self, buffer: memoryview) -> int:
-        start = self._ahead_start
-        count = min(len(buffer), self._ahead_end - start)
-        buffer[:count] = self._ahead[start : start + count]
-        self._ahead_start = start + count
         return count
 
     # -- writing ----------------------------------------------------------
