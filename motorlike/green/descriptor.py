@@ -24,7 +24,7 @@ class Descriptor:
     def settimeout(self, value: float | None) -> None:
         """Set the seconds a call may wait: ``None`` without limit, 0 not at all."""
         # Drivers set it several times an operation, to a float.
-        if type(value) is float and value >= 0:
+        if type(value) is float and value >= 0.0:
             self._timeout = value
             return
         if value is not None and value < 0:

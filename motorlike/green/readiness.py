@@ -40,6 +40,19 @@ class EventStream(IOStream):
         hub: The hub of the loop that watches the socket.
     """
 
+    # With IOStream's own attributes there are more than a dictionary shares
+    # with those of other instances, and those lookups are slower.
+    __slots__ = (
+        "_descriptor",
+        "_is_watched",
+        "_read_deadline",
+        "_read_timer",
+        "_read_timer_at",
+        "_reader",
+        "_writer",
+        "hub",
+    )
+
     socket: stdlib_socket.socket
 
     # `Any`: IOStream's own arguments, passed on.
@@ -63,19 +76,19 @@ class EventStream(IOStream):
             ConcurrentUse: Another greenlet is waiting for this already.
             LoopMismatch: Another loop watches the socket.
         """
-        if self._closed:
-            raise bad_descriptor()
-        if self._reader is not None:
-            raise self._concurrent("read")
+        if self._closed or self._reader is not None:
+            raise self._refusal("read")
         waiter = Waiter(operation)
         if waiter.hub is not self.hub:
             raise self._elsewhere(operation)
         if not self._is_watched:
             self._watch()
-        if timeout is not None:
-            self._arm_read_timer(timeout)
-        else:
+        if timeout is None:
             self._read_deadline = 0.0
+        else:
+            deadline = self._read_deadline = time.monotonic() + timeout
+            if self._read_timer is None or self._read_timer_at > deadline:
+                self._arm_read_timer(deadline, timeout)
         self._reader = waiter
         try:
             self.hub.greenlet.switch()
@@ -87,14 +100,12 @@ class EventStream(IOStream):
         if self._closed:
             raise bad_descriptor()
 
-    def _arm_read_timer(self, timeout: float) -> None:
+    def _arm_read_timer(self, deadline: float, timeout: float) -> None:
         # Drivers set a deadline for every read, most of which end long before
-        # it. One timer a socket is left armed across reads; when it fires too
-        # early for the current one, it is set again.
-        deadline = self._read_deadline = time.monotonic() + timeout
+        # it. One timer a socket is left armed across reads, unless a read must
+        # end before it; when it fires too early for the current one, it is set
+        # again.
         if self._read_timer is not None:
-            if self._read_timer_at <= deadline:
-                return
             self._read_timer.cancel()
         self._set_read_timer(deadline, max(timeout, 0))
 
@@ -122,10 +133,8 @@ class EventStream(IOStream):
             ConcurrentUse: Another greenlet is waiting for this already.
             LoopMismatch: Another loop watches the socket.
         """
-        if self._closed:
-            raise bad_descriptor()
-        if self._writer is not None:
-            raise self._concurrent("write")
+        if self._closed or self._writer is not None:
+            raise self._refusal("write")
         waiter = Waiter(operation)
         if waiter.hub is not self.hub:
             raise self._elsewhere(operation)
@@ -250,7 +259,9 @@ class EventStream(IOStream):
             f"with file descriptor {self._descriptor}. Use each socket on one loop."
         )
 
-    def _concurrent(self, direction: str) -> ConcurrentUse:
+    def _refusal(self, direction: str) -> OSError | ConcurrentUse:
+        if self._closed:
+            return bad_descriptor()
         return ConcurrentUse(
             f"two greenlets wait to {direction} on the socket with file descriptor "
             f"{self._descriptor}. Give each its own connection, or take turns with a lock."

@@ -16,11 +16,7 @@ import socket as stdlib_socket
 import time
 from typing import Any
 
-from motorlike.green.readiness import (
-    EventStream,
-    bad_descriptor,
-    remaining_seconds,
-)
+from motorlike.green.readiness import EventStream, remaining_seconds
 
 __all__ = ["GreenStream", "PlainStream"]
 
@@ -39,6 +35,16 @@ class GreenStream(EventStream):
     Args:
         sock: A non-blocking socket, which the stream owns from now on.
     """
+
+    __slots__ = (
+        "_ahead",
+        "_ahead_end",
+        "_ahead_start",
+        "_is_drained",
+        "_read_ahead_bytes",
+        "_received_in_turn",
+        "_short_read_drains",
+    )
 
     _is_encrypted = False
 
@@ -142,10 +148,8 @@ class GreenStream(EventStream):
                 remaining = self._read_deadline - time.monotonic()
 
     def _receive_ahead(self, buffer: memoryview, size: int) -> int | None:
-        if self._closed:
-            raise bad_descriptor()
-        if self._reader is not None:
-            raise self._concurrent("read")
+        if self._closed or self._reader is not None:
+            raise self._refusal("read")
         if size >= self._read_ahead_bytes:
             return self._receive_directly(buffer, size)
         count = self._receive(self._ahead)
@@ -181,10 +185,8 @@ class GreenStream(EventStream):
         """Send some of *data*; return how many bytes went out."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            if self._closed:
-                raise bad_descriptor()
-            if self._writer is not None:
-                raise self._concurrent("write")
+            if self._closed or self._writer is not None:
+                raise self._refusal("write")
             count = self._transmit(data[:_SEND_CHUNK_BYTES])
             if count is not None:
                 return count
@@ -198,10 +200,8 @@ class GreenStream(EventStream):
         Raises:
             TimeoutError: It was not all sent in *timeout* seconds altogether.
         """
-        if self._closed:
-            raise bad_descriptor()
-        if self._writer is not None:
-            raise self._concurrent("write")
+        if self._closed or self._writer is not None:
+            raise self._refusal("write")
         size = len(data)
         # Nothing of a reply to what follows can have arrived yet.
         self._is_drained = True
