@@ -176,8 +176,8 @@ class Waiter:
         worker = getcurrent()
         if type(worker) is not Worker:
             raise NotInGreenlet(operation)
-        self.hub: Hub = worker.hub
-        if self.hub.is_closed:
+        hub = self.hub = worker.hub
+        if hub.is_closed:
             raise LoopClosed(operation)
         self._worker: Worker | None = worker
         self.is_woken = False
