@@ -229,6 +229,8 @@ class Condition:
 
     def __init__(self, lock: Lock | RLock | None = None) -> None:
         self._lock = RLock() if lock is None else lock
+        # Where an uncontended lock needs no call.
+        self._plain_lock = self._lock if type(self._lock) is Lock else None
         self.acquire = self._lock.acquire
         self.release = self._lock.release
         self._numbers = itertools.count()
@@ -250,18 +252,18 @@ class Condition:
     # what an uncontended lock would do is written out.
 
     def __enter__(self) -> bool:
-        lock = self._lock
-        if type(lock) is Lock and not lock._hold:
-            lock._hold = True
-            return True
-        return lock.__enter__()
+        lock = self._plain_lock
+        if lock is None or lock._hold:
+            return self._lock.__enter__()
+        lock._hold = True
+        return True
 
     def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
-        lock = self._lock
-        if type(lock) is Lock and lock._hold and not lock._waiters:
-            lock._hold = False
+        lock = self._plain_lock
+        if lock is None or lock._waiters or not lock._hold:
+            self._lock.__exit__(exc_type, exc, traceback)
         else:
-            lock.__exit__(exc_type, exc, traceback)
+            lock._hold = False
 
     def wait(self, timeout: float | None = None) -> bool:
         """Let go of the lock, wait to be notified, and take the lock again.
@@ -350,7 +352,8 @@ class Condition:
 
     def notify(self, n: int = 1) -> None:
         """Wake the *n* that have waited longest."""
-        if self._waiting or type(self._lock) is not Lock or not self._lock._hold:
+        lock = self._plain_lock
+        if self._waiting or lock is None or not lock._hold:
             self._check_owned("notify")
             self._wake(n)
 
