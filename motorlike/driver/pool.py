@@ -68,7 +68,7 @@ class FairPool(Pool):
     @property
     def has_room(self) -> bool:
         """Whether one who was woken gets a connection, or learns at once why not."""
-        return not self._is_full or bool(self.state != PoolState.READY)
+        return bool(self.requests < self.growth.limit or self.state != PoolState.READY)
 
     def _wake_line(self, count: int) -> None:
         with self.size_cond:

@@ -84,10 +84,8 @@ class Turns:
             or not (self._is_only_server or collection.read_preference.mode == _PRIMARY)
         ):
             return None
-        operation = QueuedOperation(hub, job, pool)
         pool.growth.note_wait(hub)
-        operation.stand_in_line()
-        return operation.future
+        return QueuedOperation(hub, job, pool).future
 
     # `Any`: PyMongo's Topology, of which the green copy has no type.
     def _note(self, topology: Any) -> None:
@@ -131,7 +129,7 @@ class QueuedOperation:
         future: Of its result. Once that is cancelled, it never begins.
     """
 
-    __slots__ = ("_context", "_hub", "_job", "_number", "_pool", "_worker", "future", "is_woken")
+    __slots__ = ("_context", "_hub", "_job", "_pool", "_worker", "future", "is_woken", "number")
 
     def __init__(self, hub: Hub, job: Job, pool: FairPool) -> None:
         self._hub = hub
@@ -139,63 +137,65 @@ class QueuedOperation:
         self._pool = pool
         self._context = copy_context()
         self.future = QueuedFuture(loop=hub.loop)
-        self.is_woken = False
         # The hub looks here for the greenlet of a waiter.
         self._worker = None
         # Its place in the line, once it has one.
-        self._number: int | None = None
+        self.number = -1
+        self.stand_in_line()
 
     def stand_in_line(self) -> None:
         """Join the pool's line; where it has stood there before, at its old place."""
+        self.is_woken = False
+        self.future.operation = self
         # Counted as PyMongo counts its waiters, until it is woken.
         self._pool.operation_count += 1
-        self.is_woken = False
-        self._number = self._pool.size_cond.enlist(self, self._number)
-        self.future.operation = self
+        self._pool.size_cond.enlist(self)
 
     def leave_line(self) -> None:
         """Give the place in the line up, before being woken."""
-        assert self._number is not None
-        self._pool.size_cond.withdraw(self._number)
-        self._stand_no_longer()
-
-    def _stand_no_longer(self) -> None:
+        self._pool.size_cond.withdraw(self.number)
         self._pool.operation_count -= 1
-        # Without it, no cycle.
         self.future.operation = None
 
     def wake(self) -> bool:
         """Let the hub begin it soon, and return whether it will: see `Waiter.wake`."""
-        self._stand_no_longer()
-        if self._is_over():
+        self._pool.operation_count -= 1
+        # Without it, no cycle.
+        self.future.operation = None
+        if self._hub.is_closed:
+            self._end_with_loop()
             return False
         self.is_woken = True
         self._hub.queue(self)
         return True
 
-    def _is_over(self) -> bool:
-        """Whether it must not begin. Where the loop ends, it is cancelled."""
-        is_late = self._hub.is_closed
-        if is_late and not self._hub.loop.is_closed():
+    def _end_with_loop(self) -> None:
+        if not self._hub.loop.is_closed():
             self.future.cancel()
-        return is_late or self.future.done()
 
     def begin(self) -> None:
         """Run it until it ends or first waits, if there is room. Called by the hub."""
         pool = self._pool
-        if not (self._is_over() or pool.has_room):
-            # The limit sank, or more were woken than it rose by: as in
-            # `FairPool._wait_once`.
-            pool.size_cond.strike_off(is_served=True)
-            self.stand_in_line()
+        if self._hub.is_closed:
+            self._end_with_loop()
+        elif not self.future.done():
+            if pool.has_room:
+                self._run(pool)
+            else:
+                # The limit sank, or more were woken than it rose by: as in
+                # `FairPool._wait_once`.
+                pool.size_cond.strike_off(is_served=True)
+                self.stand_in_line()
             return
+        pool.size_cond.strike_off(is_served=False)
+
+    def _run(self, pool: FairPool) -> None:
+        # Where that was closed, the client may have opened itself anew on
+        # another loop: what was left behind on this one must not run there.
+        job: Job = (_check_out, (pool,), {}) if pool.closed else self._job
         pool.is_admitting = True
         try:
-            if not self._is_over():
-                # Where that was closed, the client may have opened itself anew on
-                # another loop: what was left behind on this one must not run there.
-                job: Job = (_check_out, (pool,), {}) if pool.closed else self._job
-                self._hub.start(self._context, self.future, job)
+            self._hub.start(self._context, self.future, job)
         finally:
             # What it did not take is for the next in line.
             is_served = not pool.is_admitting

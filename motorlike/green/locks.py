@@ -197,28 +197,29 @@ class RLock:
                 self._count = count
 
 
-class Wakeable(Protocol):
-    """What can stand in a condition's line."""
+class Standing(Protocol):
+    """What can stand in a condition's line: see `Condition.enlist`."""
 
+    number: int
     is_woken: bool
 
     def wake(self) -> bool:
         """Let it go on soon, and return whether it will."""
 
 
-class _Turn:
+class _Turn(Waiter):
     """One wait in the line of a condition, and its place there.
 
     While its greenlet holds the lock again, it is the lock's `_hold`: a wait
     that finds it there was not served, and keeps the place.
     """
 
-    __slots__ = ("condition", "number", "waiter")
+    __slots__ = ("condition", "number")
 
-    def __init__(self, condition: Condition, number: int, waiter: Wakeable) -> None:
+    def __init__(self, condition: Condition) -> None:
+        super().__init__("Condition.wait()")
         self.condition = condition
-        self.number = number
-        self.waiter = waiter
+        self.number = condition._number()
 
 
 _place = attrgetter("number")
@@ -235,7 +236,7 @@ class Condition:
         self.release = self._lock.release
         self._numbers = itertools.count()
         # Sorted by number: the order of the first wait.
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[Standing] = deque()
         self._woken = 0
 
     @property
@@ -272,37 +273,31 @@ class Condition:
             False if *timeout* seconds passed first.
         """
         self._check_owned("wait on")
-        waiter = Waiter("Condition.wait()")
-        turn = _Turn(self, self._number(), waiter)
+        turn = _Turn(self)
         self._enqueue(turn)
         saved = self._lock._release_save()
         is_served = False
         try:
             try:
-                waiter.wait(timeout)
+                turn.wait(timeout)
             finally:
                 self._lock._acquire_restore(saved, turn)
             is_served = True
         finally:
             self._leave(turn, is_served)
-        return waiter.is_woken
+        return turn.is_woken
 
-    def enlist(self, waiter: Wakeable, number: int | None = None) -> int:
-        """Let *waiter* stand in the line; `strike_off` it after it was woken.
+    def enlist(self, each: Standing) -> None:
+        """Let *each* stand in the line; `strike_off` it after it was woken.
 
-        The lock is not asked for: nothing is waited for here.
-
-        Args:
-            waiter: What is woken in its turn.
-            number: Its place, if it had one before.
-
-        Returns:
-            The number of its place.
+        The lock is not asked for: nothing is waited for here. It gets a number,
+        unless it has one from when it stood there before, and not a negative one.
         """
-        if number is None:
-            number = next(self._numbers)
-        self._enqueue(_Turn(self, number, waiter))
-        return number
+        if each.number < 0:
+            each.number = next(self._numbers)
+            self._waiting.append(each)
+        else:
+            self._enqueue(each)
 
     def withdraw(self, number: int) -> None:
         """Take the one that was enlisted with *number* out of the line, unwoken."""
@@ -320,7 +315,7 @@ class Condition:
             self._wake(1)
 
     def _leave(self, turn: _Turn, is_served: bool) -> None:
-        if turn.waiter.is_woken:
+        if turn.is_woken:
             # If not served: the wake-up stood for something that is free now.
             self.strike_off(is_served=is_served)
         elif turn in self._waiting:
@@ -332,7 +327,7 @@ class Condition:
             return hold.number
         return next(self._numbers)
 
-    def _enqueue(self, turn: _Turn) -> None:
+    def _enqueue(self, turn: Standing) -> None:
         waiting = self._waiting
         if not waiting or waiting[-1].number < turn.number:
             waiting.append(turn)
@@ -363,7 +358,7 @@ class Condition:
 
     def _wake(self, n: int) -> None:
         while n > 0 and self._waiting:
-            if self._waiting.popleft().waiter.wake():
+            if self._waiting.popleft().wake():
                 self._woken += 1
                 n -= 1
 
