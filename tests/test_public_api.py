@@ -44,7 +44,7 @@ PUBLIC = {
         AgnosticLatentCommandCursor AgnosticRawBatchCommandCursor AgnosticRawBatchCursor
     """,
     "motorlike.declare": """
-        Async Call Chain Declaration EnteringFuture named_after parameters_of Property
+        Async Call Chain Declaration EnteringFuture InTurn named_after parameters_of Property
         reached_by_attribute unwrap_all wrap Wrapper
     """,
     "motorlike.demo.app": """
@@ -100,6 +100,9 @@ PUBLIC = {
     """,
     "motorlike.driver.shared": """
         HARMLESS_IMPORTS PRIVATE_REASONS SHARED
+    """,
+    "motorlike.driver.turns": """
+        QueuedOperation Turns
     """,
     "motorlike.errors": """
         BlockingExtension ConcurrentUse LoopClosed LoopMismatch MotorlikeError NotInGreenlet
@@ -169,7 +172,7 @@ PUBLIC = {
         Turn Watchdog
     """,
     "motorlike.green.worker": """
-        current_worker GreenFuture in_greenlet Job Waiter Worker
+        Beginning current_worker GreenFuture in_greenlet Job Waiter Worker
     """,
     "motorlike.install": """
         install_as_motor
