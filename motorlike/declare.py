@@ -3,7 +3,7 @@
 A wrapper declares one line per method::
 
     class MotorCollection(Wrapper, wraps=Collection):
-        insert_one = Async()
+        insert_one = InTurn()
 
 Each line is resolved from the installed PyMongo when the class is made, so
 signatures and documentation follow that version.
