@@ -39,18 +39,20 @@ class Batches(Wrapper, Generic[_Document]):
 
     # A query ends with an empty batch; a command's cursor with its id.
     _goes_on_after_empty_batch = False
-    # Whether a fetch goes on, or was cancelled. PyMongo closes the cursor then,
-    # and would say of the documents that are missing that there are none.
-    _is_fetching = False
-    # The last fetch: it runs, was cancelled, or failed ahead of its time.
-    _batch: GreenFuture[int] | None = None
-    # Whether someone waits for it, who gets its error.
-    _is_awaited = True
 
+    # No defaults on the class: umongo's cursors are subclasses that pass what they
+    # do not find, and what is set, to another cursor.
     def __init__(self, delegate: Any) -> None:
         self.delegate = delegate
         # What is to be read before the delegate's own documents.
         self._held: deque[_Document] = deque()
+        # Whether a fetch goes on, or was cancelled. PyMongo closes the cursor then,
+        # and would say of the documents that are missing that there are none.
+        self._is_fetching = False
+        # The last fetch: it runs, was cancelled, or failed ahead of its time.
+        self._batch: GreenFuture[int] | None = None
+        # Whether someone waits for it, who gets its error.
+        self._is_awaited = True
 
     @property
     def _ready(self) -> deque[_Document]:

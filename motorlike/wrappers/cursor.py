@@ -89,6 +89,9 @@ class _BaseCursor(Batches[_Document]):
     __anext__ = next
 
     def __aiter__(self) -> AsyncIterator[_Document]:
+        if type(self).__anext__ is not _BaseCursor.__anext__:  # type: ignore[misc]  # it is a method
+            # A subclass of somebody's, umongo's for one, makes documents its own way.
+            return self
         return start_unseen(self._documents())
 
     async def fetch(self) -> list[_Document]:

@@ -11,7 +11,7 @@ import pytest
 from pymongo import CursorType
 from pymongo.errors import InvalidOperation, OperationFailure
 
-from motorlike import MotorClient, MotorCollection, MotorLatentCommandCursor
+from motorlike import MotorClient, MotorCollection, MotorCursor, MotorLatentCommandCursor
 from motorlike.green.hub import current_hub
 from tests.integration.support import CommandLog, assert_pool_is_at_rest, counted_spawns, run
 
@@ -39,6 +39,25 @@ def test_async_for_yields_every_document_in_order(mongod_uri: str, seeded: str) 
             assert not cursor.alive
             cursor = items.aggregate([{"$sort": {"_id": 1}}], batchSize=10)
             assert [document["_id"] async for document in cursor] == IDS
+
+    run(main())
+
+
+def test_a_subclass_that_makes_its_documents_itself_is_iterated_by_that(
+    mongod_uri: str, seeded: str
+) -> None:
+    """As umongo's cursors, which hold the one that they ask."""
+
+    class Ids(MotorCursor[Any]):
+        async def next(self) -> Any:
+            return (await super().next())["_id"]
+
+        __anext__ = next
+
+    async def main() -> None:
+        async with MotorClient(mongod_uri) as client:
+            found = client[seeded].items.find(sort=[("_id", 1)], batch_size=5)
+            assert [each async for each in Ids(found.delegate, found.collection)] == IDS
 
     run(main())
 
