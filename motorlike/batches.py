@@ -202,6 +202,7 @@ class Batches(Wrapper, Generic[_Document]):
         session, delegate._session = delegate._session, None
         try:
             delegate.close()
+            # Its error is that end itself, or about documents that nobody will read.
             with suppress(Exception):
                 wait(batch)
         finally:
