@@ -33,6 +33,7 @@ FLOORS = {
     "motorlike.green.readiness": 0,
     "motorlike.green.shutdown": 0,
     "motorlike.green.slice": 0,
+    "motorlike.green.outbox": 0,
     "motorlike.green.stream": 0,
     "motorlike.green.tls": 0,
     "motorlike.green.worker": 0,

@@ -23,6 +23,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from greenlet import getcurrent, greenlet
 
 from motorlike.errors import LoopClosed, NotInGreenlet
+from motorlike.green.outbox import Outbox
 from motorlike.green.shutdown import Closeable, ShutdownHook
 from motorlike.green.slice import Slice
 from motorlike.green.worker import (
@@ -63,10 +64,10 @@ class Hub:
         idle: Parked workers, ready for reuse.
         workers: All living workers, parked or not.
         streams: Open streams by file descriptor.
-        context: An empty context, for what outlives the operation that
-            registers it with the loop: that operation's would live as long.
+        context: Empty, for what the loop keeps longer than the operation that registers it.
         is_closed: Whether the hub has ended.
         slice: How long events may go on resuming greenlets.
+        outbox: The streams that hold bytes until the end of the loop's turn.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -81,6 +82,7 @@ class Hub:
         self.context = Context()
         self.is_closed = False
         self.slice = Slice(loop)
+        self.outbox = Outbox(loop)
         self._thread = threading.get_ident()
         self._ready: deque[Waiter | Beginning] = deque()
         self._drain_is_scheduled = False
@@ -187,8 +189,7 @@ class Hub:
                 self._schedule_drain()
 
     def _drain(self) -> None:
-        # Only those that are ready now: greenlets that wake one another in
-        # turn must not keep the loop from its other work.
+        # Only those that are ready now: greenlets may go on waking one another.
         self.greenlet = getcurrent()
         ready = self._ready
         for _ in range(len(ready)):
@@ -263,8 +264,7 @@ class Hub:
 
 # The hub of each event loop that has run green code and is still open.
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
-# Hubs that a forked child inherited. Collecting their greenlets would run the
-# parent's clean-up code in the child.
+# Hubs of a parent process: collecting their greenlets would run its clean-up code here.
 _inherited: list[Hub] = []
 
 

@@ -98,7 +98,7 @@ class EventStream(IOStream):
         if not waiter.is_woken:
             raise _timed_out()
         if self._closed:
-            raise bad_descriptor()
+            raise self._reason_to_be_closed()
 
     def _arm_read_timer(self, deadline: float, timeout: float) -> None:
         # Drivers set a deadline for every read, most of which end long before
@@ -138,7 +138,7 @@ class EventStream(IOStream):
         waiter = Waiter(operation)
         if waiter.hub is not self.hub:
             raise self._elsewhere(operation)
-        self._add_io_state(_WRITE)
+        self._watch_for_writing()
         self._writer = waiter
         try:
             if not waiter.wait(timeout):
@@ -147,7 +147,7 @@ class EventStream(IOStream):
             self._writer = None
             self._stop_writing()
         if self._closed:
-            raise bad_descriptor()
+            raise self._reason_to_be_closed()
 
     # -- events -----------------------------------------------------------
 
@@ -155,6 +155,9 @@ class EventStream(IOStream):
         # The loop keeps the context in which a handler was added: an empty one,
         # and not one that all share, which its callbacks may have entered now.
         Context().run(super()._add_io_state, state)
+
+    def _watch_for_writing(self) -> None:
+        self._add_io_state(_WRITE)
 
     def _watch(self) -> None:
         # Not through the IOLoop, which would be one call more for each reply.
@@ -186,7 +189,10 @@ class EventStream(IOStream):
         if self._writer is not None:
             self.hub.resume(self._writer)
         else:
-            self._stop_writing()
+            self._on_unasked_write_event()
+
+    def _on_unasked_write_event(self) -> None:
+        self._stop_writing()
 
     def _stop_writing(self) -> None:
         if self._closed or not self._state or self.hub.loop.is_closed():
@@ -261,11 +267,15 @@ class EventStream(IOStream):
 
     def _refusal(self, direction: str) -> OSError | ConcurrentUse:
         if self._closed:
-            return bad_descriptor()
+            return self._reason_to_be_closed()
         return ConcurrentUse(
             f"two greenlets wait to {direction} on the socket with file descriptor "
             f"{self._descriptor}. Give each its own connection, or take turns with a lock."
         )
+
+    def _reason_to_be_closed(self) -> OSError:
+        error = self.error
+        return type(error)(*error.args) if isinstance(error, OSError) else bad_descriptor()
 
 
 # A new instance for each error: a shared one would gather tracebacks.

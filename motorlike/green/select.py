@@ -74,6 +74,7 @@ class poll:  # noqa: N801 - the stdlib's name
         Returns:
             Pairs of descriptor and event mask, none if the time ran out.
         """
+        _flush_held()
         ready = self._poll_now()
         if ready or timeout == 0:
             return ready
@@ -101,6 +102,12 @@ class poll:  # noqa: N801 - the stdlib's name
 
 def _descriptor(fd: Any) -> int:
     return fd if isinstance(fd, int) else int(fd.fileno())
+
+
+def _flush_held() -> None:
+    # Without waiting for the turn's end: who polls may not wait, but poll again.
+    if _get_running_loop() is not None:
+        current_hub().outbox.flush_held()
 
 
 def _read_ahead(masks: dict[int, int]) -> list[int]:

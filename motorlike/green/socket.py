@@ -233,10 +233,12 @@ class socket(Descriptor):  # noqa: N801 - the stdlib's name
 
     def fileno(self) -> int:
         """Return the file descriptor, -1 once closed."""
+        self._flush()
         return -1 if self._closed else self._sock.fileno()
 
     def shutdown(self, how: int) -> None:
         """Shut down one or both directions."""
+        self._flush()
         self._sock.shutdown(how)
 
     # makefile() is written in terms of the methods above; the stdlib's own
@@ -254,8 +256,14 @@ class socket(Descriptor):  # noqa: N801 - the stdlib's name
             os.set_blocking(fd, True)
         return fd
 
+    def _flush(self) -> None:
+        # Before anything is done with the socket past its stream.
+        if self._opened is not None:
+            self._opened.flush()
+
     def dup(self) -> socket:
         """Return a green socket on a duplicate of the descriptor."""
+        self._flush()
         copy = socket._wrap(self._sock.dup())
         copy.settimeout(self._timeout)
         return copy

@@ -4,12 +4,15 @@
 these. A call is tried inline first; one that would block registers with the
 IOLoop through IOStream and suspends its greenlet with a one-shot `Waiter`.
 
+Small sends may wait for the end of the loop's turn: see `green.outbox`.
+
 Rule: no state may change between registering for an event and waiting for it,
 and a wait that ends early (a timeout, a cancel) leaves every byte in place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket as stdlib_socket
@@ -28,6 +31,9 @@ _READ_AHEAD_BYTES = 16 * 1024
 _SEND_CHUNK_BYTES = 256 * 1024
 _RECEIVE_TURN_BYTES = 1024 * 1024
 
+# What is held must find room in the kernel's buffer, however small that is.
+_HELD_BYTES = 4 * 1024
+
 
 class GreenStream(EventStream):
     """What plain and TLS streams share: inline I/O, and when to wait instead.
@@ -40,10 +46,13 @@ class GreenStream(EventStream):
         "_ahead",
         "_ahead_end",
         "_ahead_start",
+        "_asked",
         "_is_drained",
+        "_outbox",
         "_read_ahead_bytes",
         "_received_in_turn",
         "_short_read_drains",
+        "_unsent",
     )
 
     _is_encrypted = False
@@ -63,7 +72,12 @@ class GreenStream(EventStream):
         # once, and saves a system call that would only say so again.
         self._is_drained = False
         self._received_in_turn = 0
+        # What was sent and has not gone out: held, or more than the kernel took.
+        self._unsent: bytes | memoryview | None = None
+        # 1 from a send on until somebody waits for the answer, or else 0.
+        self._asked = 0
         super().__init__(sock, *args, **kwargs)
+        self._outbox = self.hub.outbox
 
     # -- overridden by TLSStream ------------------------------------------
 
@@ -123,6 +137,8 @@ class GreenStream(EventStream):
         if not size and self._read_ahead_bytes:
             return 0
         if not self._is_drained or timeout == 0 or (self._is_encrypted and self._has_more()):
+            if self._unsent is not None:
+                self.flush()
             count = self._receive_ahead(buffer, size)
             if count is not None:
                 return count
@@ -131,21 +147,31 @@ class GreenStream(EventStream):
         return self._receive_later(buffer, size, timeout)
 
     def _receive_later(self, buffer: memoryview, size: int, timeout: float | None) -> int:
+        outbox = self._outbox
+        if outbox.held is self:
+            # What this waits for is the answer: the turn's end is early enough.
+            outbox.held = None
+        asked = self._asked
+        self._asked = 0
+        outbox.awaited += asked
         remaining = timeout
-        while True:
-            try:
-                self.wait_readable(remaining)
-            except TimeoutError:
-                # A loop that was busy may see the time-out before the bytes.
+        try:
+            while True:
+                try:
+                    self.wait_readable(remaining)
+                except TimeoutError:
+                    # A loop that was busy may see the time-out before the bytes.
+                    count = self._receive_ahead(buffer, size)
+                    if count is None:
+                        raise
+                    return count
                 count = self._receive_ahead(buffer, size)
-                if count is None:
-                    raise
-                return count
-            count = self._receive_ahead(buffer, size)
-            if count is not None:
-                return count
-            if timeout is not None:
-                remaining = self._read_deadline - time.monotonic()
+                if count is not None:
+                    return count
+                if timeout is not None:
+                    remaining = self._read_deadline - time.monotonic()
+        finally:
+            outbox.awaited -= asked
 
     def _receive_ahead(self, buffer: memoryview, size: int) -> int | None:
         if self._closed or self._reader is not None:
@@ -187,6 +213,8 @@ class GreenStream(EventStream):
         while True:
             if self._closed or self._writer is not None:
                 raise self._refusal("write")
+            if self._unsent is not None:
+                self._send_earlier(timeout)
             count = self._transmit(data[:_SEND_CHUNK_BYTES])
             if count is not None:
                 return count
@@ -195,17 +223,29 @@ class GreenStream(EventStream):
             self.wait_writable(remaining_seconds(deadline))
 
     def send_all(self, data: bytes | memoryview, timeout: float | None) -> None:
-        """Send all of *data*, inline where the kernel takes it at once.
+        """Send all of *data*: inline where the kernel takes it at once, or in company.
 
         Raises:
             TimeoutError: It was not all sent in *timeout* seconds altogether.
         """
         if self._closed or self._writer is not None:
             raise self._refusal("write")
+        if self._unsent is not None:
+            self._send_earlier(timeout)
         size = len(data)
         # Nothing of a reply to what follows can have arrived yet.
         self._is_drained = True
-        if size <= _SEND_CHUNK_BYTES:
+        self._asked = 1
+        outbox = self._outbox
+        if (
+            outbox.awaited >= outbox.company
+            and size <= _HELD_BYTES
+            and type(data) is bytes
+            and timeout != 0
+        ):
+            self._unsent = data
+            outbox.hold(self)
+        elif size <= _SEND_CHUNK_BYTES:
             sent = self._transmit(data)
             if sent == size:
                 return
@@ -226,7 +266,57 @@ class GreenStream(EventStream):
             elif timeout == 0:
                 raise self._would_block(to_read=False)
 
+    def _send_earlier(self, timeout: float | None) -> None:
+        self.flush()
+        if self._closed:
+            raise self._refusal("write")
+        if self._unsent is not None:
+            if timeout == 0:
+                raise self._would_block(to_read=False)
+            self._send_rest(self._take_unsent(), timeout)
+
+    def _take_unsent(self) -> memoryview:
+        data = memoryview(self._unsent or b"")
+        self._unsent = None
+        return data
+
+    def flush(self) -> None:
+        """Send what is held, as far as the kernel takes it; the rest when it takes more.
+
+        An error closes the stream, with itself as the reason.
+        """
+        data = self._unsent
+        if data is None or self._closed:
+            return
+        try:
+            sent = self._transmit(data) or 0
+        except OSError as exc:
+            self._unsent = None
+            # Without the frames, which hold this stream: a cycle.
+            self.close(exc.with_traceback(None))
+            return
+        if sent == len(data):
+            self._unsent = None
+        else:
+            self._unsent = memoryview(data)[sent:]
+            self._watch_for_writing()
+
+    def _on_unasked_write_event(self) -> None:
+        self.flush()
+        if self._unsent is None:
+            self._stop_writing()
+
     # -- closing ----------------------------------------------------------
+
+    def close(self, exc_info: Any = False) -> None:  # `Any`: as IOStream.close declares it
+        """Close the socket, after what is held was sent."""
+        if self._unsent is not None and not self._closed:
+            data = self._take_unsent()
+            # As the kernel would do with what it had taken: nobody waits for
+            # an answer any more.
+            with contextlib.suppress(OSError):
+                self._transmit(data)
+        super().close(exc_info)
 
     def release(self) -> stdlib_socket.socket:
         """Stop watching the socket and return it, still open.
@@ -238,6 +328,8 @@ class GreenStream(EventStream):
             raise OSError(
                 errno.EBUSY, f"{self.buffered} received bytes were not read before the hand-over"
             )
+        if self._unsent is not None:
+            self._send_earlier(None)
         return super().release()
 
     def _on_unasked_read_event(self) -> None:

@@ -102,6 +102,7 @@ class TLSStream(GreenStream, SSLIOStream):
 
     def _retry(self, call: Callable[[], object], timeout: float | None, operation: str) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
+        self.flush()
         while True:
             try:
                 call()

@@ -89,9 +89,12 @@ class Worker(greenlet):
     def run(self) -> None:
         """Perform the job, then park for the next, until the hub ends."""
         hub = self.hub
+        outbox = hub.outbox
         try:
             while True:
                 self._perform()
+                if outbox.held is not None:
+                    outbox.flush_held()
                 self.future = self.locals = None
                 if hub.is_closed or len(hub.idle) >= _MAX_IDLE_WORKERS:
                     self.parent = hub.greenlet
