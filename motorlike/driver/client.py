@@ -6,12 +6,17 @@ Rule: PyMongo's own way of starting anew after a fork is the way on a new loop.
 from __future__ import annotations
 
 import functools
+import logging
 from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any, cast
 
+from pymongo import _csot
 from pymongo.encryption_options import AutoEncryptionOpts
+from pymongo.read_preferences import Primary
+from pymongo.server_selectors import writable_server_selector
 
 from motorlike.driver import encryption_options, loader
+from motorlike.driver.only_server import OnlyServer
 from motorlike.driver.requests import RequestPool, member_for
 from motorlike.green.threading import Thread, collect_starts
 from motorlike.request_map import Request, RequestMap
@@ -24,6 +29,8 @@ else:
     GreenMongoClient = loader.load("pymongo.synchronous.mongo_client").MongoClient
 
 __all__ = ["MongoClient", "close", "discard", "reopen"]
+
+_SELECTION_LOGGER = logging.getLogger("pymongo.serverSelection")
 
 
 class MongoClient(GreenMongoClient):
@@ -41,6 +48,7 @@ class MongoClient(GreenMongoClient):
         if not isinstance(auto_start_request, bool):
             raise TypeError(f"auto_start_request must be True or False, not {auto_start_request!r}")
         self.requests = RequestMap(starts_by_itself=auto_start_request)
+        self.only_server = OnlyServer()
         kwargs.setdefault("_pool_class", functools.partial(RequestPool, requests=self.requests))
         connects_early = kwargs.pop("connect", None)
         if connects_early is not None and not isinstance(connects_early, bool):
@@ -95,6 +103,12 @@ class MongoClient(GreenMongoClient):
     def _select_server(
         self, server_selector: Any, session: Any, operation: str, *args: Any, **kwargs: Any
     ) -> Any:
+        if not self.requests.is_used and _has_no_choice(server_selector, args, kwargs):
+            server = self.only_server.look_up(self._topology) if self._opened else None
+            if server is not None and (session is None or not session.in_transaction):
+                if session is not None:
+                    session._transaction.reset()
+                return server
         request = self.requests.current() if self.requests.is_used else None
         pinned = session is not None and session._pinned_address
         if request is None or args or kwargs.get("address") or pinned:
@@ -118,6 +132,20 @@ class MongoClient(GreenMongoClient):
         # PyMongo warns of an open client here. This one's greenlets and
         # sockets end with it, or with its loop, and leave nothing behind.
         pass
+
+
+# `Any`: as PyMongo's `_select_server` takes them.
+def _has_no_choice(selector: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the one server for writes is to be selected, and nobody wants to hear of it."""
+    return not (
+        args
+        or (selector is not writable_server_selector and type(selector) is not Primary)
+        or kwargs.get("address")
+        or kwargs.get("deprioritized_servers")
+        # A deadline takes the server's round-trip time into account.
+        or _csot.get_timeout() is not None
+        or _SELECTION_LOGGER.isEnabledFor(logging.DEBUG)
+    )
 
 
 def reopen(client: MongoClient, *, loop_is_alive: bool) -> None:

@@ -16,16 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo import _csot
 from pymongo.read_preferences import Primary
-from pymongo.server_selectors import writable_server_selector
-from pymongo.topology_description import TOPOLOGY_TYPE
 
 from motorlike.driver import loader
 from motorlike.driver.pool import FairPool
 from motorlike.green.hub import GreenFuture, Hub
 
 if TYPE_CHECKING:
-    from pymongo.topology_description import TopologyDescription
-
     from motorlike.driver.client import MongoClient
     from motorlike.green.worker import Job
 
@@ -46,23 +42,19 @@ class Turns:
     def __init__(self, client: MongoClient) -> None:
         self._client = client
         self._requests = client.requests
+        self._only_server = client.only_server
         # Their deadlines run from the call on.
         self._is_certain = client.options.timeout is None
-        # What the two after it were derived from.
-        self._description: TopologyDescription | None = None
         self._pool: FairPool | None = None
-        # Whether reads go to the same pool whatever they prefer.
-        self._is_only_server = False
 
     def has_line(self) -> bool:
         """Whether writes, and reads from the primary, have to stand in a line."""
         topology: Any = self._client._topology  # None until a mongodb+srv:// name is looked up
         if topology is None:
             return False
-        if topology._description is not self._description:
-            self._note(topology)
-        pool = self._pool
-        return pool is not None and pool.has_line
+        server = self._only_server.look_up(topology)
+        pool = self._pool = None if server is None else server.pool
+        return isinstance(pool, FairPool) and pool.has_line
 
     # `Any`: PyMongo's collection, and the result.
     def enlist(self, hub: Hub, job: Job, collection: Any) -> GreenFuture[Any] | None:
@@ -81,26 +73,13 @@ class Turns:
             or pool.opts.wait_queue_timeout
             or _csot.get_timeout() is not None
             or _BOUND_SESSION.get() is not None
-            or not (self._is_only_server or collection.read_preference.mode == _PRIMARY)
+            or not (
+                collection.read_preference.mode == _PRIMARY or self._only_server.takes_all_reads
+            )
         ):
             return None
         pool.growth.note_wait(hub)
         return QueuedOperation(hub, job, pool).future
-
-    # `Any`: PyMongo's Topology, of which the green copy has no type.
-    def _note(self, topology: Any) -> None:
-        description = self._description = topology._description
-        self._pool = None
-        suitable = description.apply_selector(writable_server_selector)
-        if len(suitable) != 1:
-            return
-        self._is_only_server = description.topology_type in (
-            TOPOLOGY_TYPE.Single,
-            TOPOLOGY_TYPE.Sharded,
-        )
-        server = topology._servers.get(suitable[0].address)
-        if server is not None and isinstance(server.pool, FairPool):
-            self._pool = server.pool
 
 
 class QueuedFuture(GreenFuture[Any]):

@@ -19,6 +19,7 @@ from pymongo.topology_description import TOPOLOGY_TYPE
 from motorlike import green
 from motorlike.driver import loader
 from motorlike.driver.growth import EAGER_CONNECTIONS, TICK_SECONDS
+from motorlike.driver.only_server import OnlyServer
 from motorlike.driver.turns import Turns
 from motorlike.green.hub import GreenFuture, Hub, current_hub
 from tests.unit.driver.scripted_pool import Pool, run
@@ -47,10 +48,13 @@ class Client:
         self.pool = Pool(**pool)
         self.requests = self.pool.map
         self.options = SimpleNamespace(timeout=timeout)
+        self.only_server = OnlyServer()
         self._topology: Any = SimpleNamespace(
+            _settings=SimpleNamespace(server_selector=None),
             _servers={"server": SimpleNamespace(pool=self.pool)},
             _description=SimpleNamespace(
                 topology_type=topology_type,
+                check_compatible=lambda: None,
                 apply_selector=lambda _: [SimpleNamespace(address="server")],
             ),
         )
