@@ -348,8 +348,9 @@ class Condition:
     def notify(self, n: int = 1) -> None:
         """Wake the *n* that have waited longest."""
         lock = self._plain_lock
-        if self._waiting or lock is None or not lock._hold:
+        if lock is None or not lock._hold:
             self._check_owned("notify")
+        if self._waiting:
             self._wake(n)
 
     def notify_all(self) -> None:
