@@ -171,6 +171,7 @@ class socket(Descriptor):  # noqa: N801 - the stdlib's name
 
     def _retry(self, call: Callable[[], _T], *, for_writing: bool = False) -> _T:
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        self._flush()
         while True:
             try:
                 return call()
@@ -237,8 +238,9 @@ class socket(Descriptor):  # noqa: N801 - the stdlib's name
         return -1 if self._closed else self._sock.fileno()
 
     def shutdown(self, how: int) -> None:
-        """Shut down one or both directions."""
-        self._flush()
+        """Shut down one or both directions, after what is held was sent."""
+        if self._opened is not None:
+            self._opened.send_unsent(self._timeout)
         self._sock.shutdown(how)
 
     # makefile() is written in terms of the methods above; the stdlib's own

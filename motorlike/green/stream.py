@@ -47,6 +47,7 @@ class GreenStream(EventStream):
         "_ahead_end",
         "_ahead_start",
         "_asked",
+        "_held_bytes",
         "_is_drained",
         "_outbox",
         "_read_ahead_bytes",
@@ -65,6 +66,8 @@ class GreenStream(EventStream):
         # A short read empties the kernel's buffer, unless it ended with a
         # datagram or a TLS record.
         self._short_read_drains = is_stream and not self._is_encrypted
+        # An error of a datagram is no reason to close its socket.
+        self._held_bytes = _HELD_BYTES if is_stream else -1
         self._ahead = bytearray(self._read_ahead_bytes)
         self._ahead_start = 0
         self._ahead_end = 0
@@ -214,7 +217,7 @@ class GreenStream(EventStream):
             if self._closed or self._writer is not None:
                 raise self._refusal("write")
             if self._unsent is not None:
-                self._send_earlier(timeout)
+                self.send_unsent(timeout)
             count = self._transmit(data[:_SEND_CHUNK_BYTES])
             if count is not None:
                 return count
@@ -231,15 +234,19 @@ class GreenStream(EventStream):
         if self._closed or self._writer is not None:
             raise self._refusal("write")
         if self._unsent is not None:
-            self._send_earlier(timeout)
+            timeout = self.send_unsent(timeout)
         size = len(data)
         # Nothing of a reply to what follows can have arrived yet.
         self._is_drained = True
+        # What had no answer may still fill the kernel's buffer, and a `close`
+        # that follows could not wait for room.
+        is_first = not self._asked
         self._asked = 1
         outbox = self._outbox
         if (
             outbox.awaited >= outbox.company
-            and size <= _HELD_BYTES
+            and size <= self._held_bytes
+            and is_first
             and type(data) is bytes
             and timeout != 0
         ):
@@ -247,9 +254,8 @@ class GreenStream(EventStream):
             outbox.hold(self)
         elif size <= _SEND_CHUNK_BYTES:
             sent = self._transmit(data)
-            if sent == size:
-                return
-            self._send_rest(memoryview(data)[sent or 0 :], timeout)
+            if sent != size:
+                self._send_rest(memoryview(data)[sent or 0 :], timeout)
         else:
             self._send_rest(memoryview(data), timeout)
 
@@ -266,19 +272,27 @@ class GreenStream(EventStream):
             elif timeout == 0:
                 raise self._would_block(to_read=False)
 
-    def _send_earlier(self, timeout: float | None) -> None:
-        self.flush()
-        if self._closed:
-            raise self._refusal("write")
-        if self._unsent is not None:
+    def send_unsent(self, timeout: float | None) -> float | None:
+        """Send what was held, all of it, and return what is left of *timeout*.
+
+        A time-out or a cancel loses nothing: the rest still goes out.
+
+        Raises:
+            TimeoutError: The kernel did not take it in *timeout* seconds.
+        """
+        held = self._unsent
+        if held is None:
+            return timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self.flush()
+            if self._closed:
+                raise self._refusal("write")
+            if self._unsent is None:
+                return remaining_seconds(deadline) if timeout else timeout
             if timeout == 0:
                 raise self._would_block(to_read=False)
-            self._send_rest(self._take_unsent(), timeout)
-
-    def _take_unsent(self) -> memoryview:
-        data = memoryview(self._unsent or b"")
-        self._unsent = None
-        return data
+            self.wait_writable(remaining_seconds(deadline))
 
     def flush(self) -> None:
         """Send what is held, as far as the kernel takes it; the rest when it takes more.
@@ -303,15 +317,19 @@ class GreenStream(EventStream):
 
     def _on_unasked_write_event(self) -> None:
         self.flush()
+        self._stop_writing()
+
+    def _stop_writing(self) -> None:
         if self._unsent is None:
-            self._stop_writing()
+            super()._stop_writing()
 
     # -- closing ----------------------------------------------------------
 
     def close(self, exc_info: Any = False) -> None:  # `Any`: as IOStream.close declares it
         """Close the socket, after what is held was sent."""
         if self._unsent is not None and not self._closed:
-            data = self._take_unsent()
+            data = self._unsent
+            self._unsent = None
             # As the kernel would do with what it had taken: nobody waits for
             # an answer any more.
             with contextlib.suppress(OSError):
@@ -324,12 +342,11 @@ class GreenStream(EventStream):
         Raises:
             OSError: Bytes that were read ahead would be lost.
         """
+        self.send_unsent(None)
         if self.buffered:
             raise OSError(
                 errno.EBUSY, f"{self.buffered} received bytes were not read before the hand-over"
             )
-        if self._unsent is not None:
-            self._send_earlier(None)
         return super().release()
 
     def _on_unasked_read_event(self) -> None:

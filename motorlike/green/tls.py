@@ -102,7 +102,7 @@ class TLSStream(GreenStream, SSLIOStream):
 
     def _retry(self, call: Callable[[], object], timeout: float | None, operation: str) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        self.flush()
+        self.send_unsent(timeout)
         while True:
             try:
                 call()
