@@ -245,6 +245,29 @@ def test_a_send_on_a_second_stream_sends_what_nobody_waits_for(green: Any) -> No
     green(check)
 
 
+def test_a_read_of_another_stream_that_is_refused_does_not_keep_what_is_held(green: Any) -> None:
+    def check() -> None:
+        hold_all()
+        with Pairs(2) as ((first, first_peer), (second, second_peer)):
+            reading = spawn(second.recv, 1)
+
+            def operation() -> None:
+                first.sendall(b"sent")
+                second.recv(1)
+
+            async def start() -> bytes:
+                refused = spawn(operation)
+                assert isinstance(refused.exception(), ConcurrentUse)
+                return arrived(first_peer)
+
+            sleep(0)
+            assert wait(start()) == b"sent"
+            second_peer.send(b"x")
+            assert wait(reading) == b"x"
+
+    green(check)
+
+
 def test_who_waits_without_having_asked_is_no_company(green: Any) -> None:
     def check() -> None:
         outbox = current_hub().outbox
@@ -334,6 +357,7 @@ def test_what_was_sent_is_out_before_the_result_is_seen(link: Any, run_on_each: 
         with sock, peer:
             future = spawn(sock.sendall, b"unacknowledged")
             assert future.done()
+            assert current_hub().outbox.held is None
             assert receive(peer, 14) == b"unacknowledged"
             peer.sendall(b"a")
             await spawn(sock.recv, 1)
@@ -385,6 +409,7 @@ def test_a_send_before_another_wait_goes_out_at_the_turns_end(linked: Any) -> No
         sleep(0)
         sleep(0)
         assert receive(peer, 4) == b"sent"
+        assert current_hub().outbox.held is None
         sleeping.cancel()
 
     linked(check)
@@ -906,9 +931,11 @@ def test_datagrams_are_not_held(green: Any) -> None:
             sock.sendall(b"first")
             sock.sendto(b"second", peer.getsockname())
             assert [peer.recv(9), peer.recv(9)] == [b"first", b"second"]
+            peer.sendto(b"answer", sock.getsockname())
+            assert sock.recv(9) == b"answer"
             peer.close()
             # The refusal of one is reported at the next, which is no reason to close.
-            sock.sendall(b"third")
+            sock.send(b"third")
             sleep(0.01)
             assert outcome(sock.sendall, b"fourth") == (ConnectionRefusedError, errno.ECONNREFUSED)
             assert sock.fileno() >= 0
@@ -984,7 +1011,8 @@ def test_a_forked_child_sends_nothing_of_it(linked: Any) -> None:
     linked(check)
 
 
-def test_a_loop_that_was_closed_by_hand_loses_nothing(new_loop: Any) -> None:
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_loop_that_was_closed_by_hand_loses_nothing(new_loop: Any, turns: int) -> None:
     """The next use of green code ends what it left."""
     kept: list[Any] = []
 
@@ -997,10 +1025,13 @@ def test_a_loop_that_was_closed_by_hand_loses_nothing(new_loop: Any) -> None:
         finally:
             # Of the loop that is closed: it has no turns to end any more.
             sock.sendall(b"good-bye")
+            kept.append("and no error")
 
     async def start() -> None:
         hold_all()
         kept.append(spawn(operation))
+        for _ in range(turns):
+            await asyncio.sleep(0)
         asyncio.get_running_loop().stop()
 
     loop = new_loop()
@@ -1014,6 +1045,7 @@ def test_a_loop_that_was_closed_by_hand_loses_nothing(new_loop: Any) -> None:
         return receive(kept[0], 100)
 
     assert asyncio.run(later()) == b"ask good-bye"
+    assert kept[2:] == ["and no error"]
     kept[0].close()
 
 
