@@ -98,7 +98,7 @@ class EventStream(IOStream):
         if not waiter.is_woken:
             raise _timed_out()
         if self._closed:
-            raise self._reason_to_be_closed()
+            raise bad_descriptor()
 
     def _arm_read_timer(self, deadline: float, timeout: float) -> None:
         # Drivers set a deadline for every read, most of which end long before
@@ -147,7 +147,7 @@ class EventStream(IOStream):
             self._writer = None
             self._stop_writing()
         if self._closed:
-            raise self._reason_to_be_closed()
+            raise bad_descriptor()
 
     # -- events -----------------------------------------------------------
 
@@ -267,15 +267,11 @@ class EventStream(IOStream):
 
     def _refusal(self, direction: str) -> OSError | ConcurrentUse:
         if self._closed:
-            return self._reason_to_be_closed()
+            return bad_descriptor()
         return ConcurrentUse(
             f"two greenlets wait to {direction} on the socket with file descriptor "
             f"{self._descriptor}. Give each its own connection, or take turns with a lock."
         )
-
-    def _reason_to_be_closed(self) -> OSError:
-        error = self.error
-        return type(error)(*error.args) if isinstance(error, OSError) else bad_descriptor()
 
 
 # A new instance for each error: a shared one would gather tracebacks.

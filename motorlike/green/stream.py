@@ -76,7 +76,8 @@ class GreenStream(EventStream):
         self._is_drained = False
         self._received_in_turn = 0
         # What was sent and has not gone out: held, or more than the kernel took.
-        self._unsent: bytes | memoryview | None = None
+        # Or why it could not go out, for whoever uses the stream next.
+        self._unsent: bytes | memoryview | OSError | None = None
         # 1 from a send on until somebody waits for the answer, or else 0.
         self._asked = 0
         super().__init__(sock, *args, **kwargs)
@@ -154,8 +155,9 @@ class GreenStream(EventStream):
         if outbox.held is self:
             # What this waits for is the answer: the turn's end is early enough.
             outbox.held = None
-        asked = self._asked
-        self._asked = 0
+        elif self._unsent is not None:
+            self._raise_late_error()
+        asked, self._asked = self._asked, 0
         outbox.awaited += asked
         remaining = timeout
         try:
@@ -169,12 +171,17 @@ class GreenStream(EventStream):
                         raise
                     return count
                 count = self._receive_ahead(buffer, size)
-                if count is not None:
-                    return count
+                if count or self._is_at_end(count):
+                    return count or 0
                 if timeout is not None:
                     remaining = self._read_deadline - time.monotonic()
         finally:
             outbox.awaited -= asked
+
+    def _is_at_end(self, count: int | None) -> bool:
+        # A late error, too, is the end: nothing more will be answered.
+        self._raise_late_error()
+        return count is not None
 
     def _receive_ahead(self, buffer: memoryview, size: int) -> int | None:
         if self._closed or self._reader is not None:
@@ -288,6 +295,7 @@ class GreenStream(EventStream):
             self.flush()
             if self._closed:
                 raise self._refusal("write")
+            self._raise_late_error()
             if self._unsent is None:
                 return remaining_seconds(deadline) if timeout else timeout
             if timeout == 0:
@@ -297,17 +305,20 @@ class GreenStream(EventStream):
     def flush(self) -> None:
         """Send what is held, as far as the kernel takes it; the rest when it takes more.
 
-        An error closes the stream, with itself as the reason.
+        An error is for whoever uses the stream next. Who waits for an answer
+        reads what has arrived before it, which may tell more.
         """
         data = self._unsent
-        if data is None or self._closed:
+        if data is None or isinstance(data, OSError) or self._closed:
             return
         try:
             sent = self._transmit(data) or 0
         except OSError as exc:
-            self._unsent = None
             # Without the frames, which hold this stream: a cycle.
-            self.close(exc.with_traceback(None))
+            self._unsent = exc.with_traceback(None)
+            self._is_drained = False
+            if self._reader is not None:
+                self._reader.wake()
             return
         if sent == len(data):
             self._unsent = None
@@ -315,21 +326,30 @@ class GreenStream(EventStream):
             self._unsent = memoryview(data)[sent:]
             self._watch_for_writing()
 
+    def _raise_late_error(self) -> None:
+        error = self._unsent
+        if isinstance(error, OSError):
+            self._unsent = None
+            try:
+                raise error
+            finally:
+                # Its traceback holds this frame: without it, no cycle.
+                del error
+
     def _on_unasked_write_event(self) -> None:
         self.flush()
         self._stop_writing()
 
     def _stop_writing(self) -> None:
-        if self._unsent is None:
+        if self._unsent is None or isinstance(self._unsent, OSError):
             super()._stop_writing()
 
     # -- closing ----------------------------------------------------------
 
     def close(self, exc_info: Any = False) -> None:  # `Any`: as IOStream.close declares it
         """Close the socket, after what is held was sent."""
-        if self._unsent is not None and not self._closed:
-            data = self._unsent
-            self._unsent = None
+        data, self._unsent = self._unsent, None
+        if data is not None and not isinstance(data, OSError) and not self._closed:
             # As the kernel would do with what it had taken: nobody waits for
             # an answer any more.
             with contextlib.suppress(OSError):
