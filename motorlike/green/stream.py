@@ -144,8 +144,8 @@ class GreenStream(EventStream):
             if self._unsent is not None:
                 self.flush()
             count = self._receive_ahead(buffer, size)
-            if count is not None:
-                return count
+            if count or self._is_at_end(count):
+                return count or 0
             if timeout == 0:
                 raise self._would_block(to_read=True)
         return self._receive_later(buffer, size, timeout)

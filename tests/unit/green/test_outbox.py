@@ -676,6 +676,17 @@ def test_an_error_of_a_late_send_is_seen_by_what_follows(linked: Any, link: Any,
     linked(check)
 
 
+def test_a_late_error_is_kept_for_who_reads_later(linked: Any, link: Any) -> None:
+    def check(sock: Socket, peer: Socket) -> None:
+        hold_all()
+        sock.sendall(b"ask")
+        reset(peer)
+        sock.fileno()  # flushes
+        assert is_reset(outcome(sock.recv, 1), link.kind)
+
+    linked(check)
+
+
 def test_what_arrived_before_a_late_error_is_read_first(linked: Any, link: Any) -> None:
     """A peer that refuses a request says why, and hangs up before it has read it all."""
     if link.kind == "tls":
