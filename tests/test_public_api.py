@@ -92,6 +92,9 @@ PUBLIC = {
     "motorlike.driver.growth": """
         EAGER_CONNECTIONS Growth TICK_SECONDS
     """,
+    "motorlike.driver.only_server": """
+        OnlyServer
+    """,
     "motorlike.driver.pool": """
         FairPool
     """,
@@ -132,6 +135,9 @@ PUBLIC = {
     """,
     "motorlike.green.names": """
         getaddrinfo getfqdn gethostbyaddr gethostbyname gethostbyname_ex getnameinfo resolve
+    """,
+    "motorlike.green.outbox": """
+        COMPANY Outbox
     """,
     "motorlike.green.readiness": """
         bad_descriptor EventStream remaining_seconds

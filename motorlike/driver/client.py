@@ -104,7 +104,7 @@ class MongoClient(GreenMongoClient):
         self, server_selector: Any, session: Any, operation: str, *args: Any, **kwargs: Any
     ) -> Any:
         if not self.requests.is_used and _has_no_choice(server_selector, args, kwargs):
-            server = self.only_server.look_up(self._topology) if self._opened else None
+            server = self.only_server.look_up(self._get_topology())
             if server is not None and (session is None or not session.in_transaction):
                 if session is not None:
                     session._transaction.reset()

@@ -38,7 +38,8 @@ def test_making_a_client_touches_no_loop_no_thread_and_no_descriptor(
     for connect in (None, True, False):
         client = MotorClient(mongod_uri, connect=connect)
         assert client.db.items.find().limit(3) is not None
-        assert open_descriptors() == descriptors
+        # Fewer is possible: what an earlier test gave up closes in its own time.
+        assert open_descriptors() <= descriptors
         assert threads() == names
 
 

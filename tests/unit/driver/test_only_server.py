@@ -219,9 +219,19 @@ def test_pymongo_selects_under_a_deadline_and_where_it_is_logged(
     assert clients.select() != "by PyMongo"
 
 
-def test_pymongo_refuses_where_the_client_is_closed(clients: Clients) -> None:
+def test_a_client_that_is_not_open_opens_first(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bool] = []
+
+    def get_topology(client: Any) -> Any:
+        opened.append(True)
+        return clients.topology
+
     clients.client._opened = False
-    assert clients.select() == "by PyMongo"
+    monkeypatch.setattr(MongoClient.__mro__[1], "_get_topology", get_topology)
+    assert clients.select() in clients.topology._servers.values()
+    assert opened == [True]
 
 
 def test_what_is_remembered_follows_any_course_of_events() -> None:
