@@ -26,6 +26,8 @@ from .measure import percentile
 
 __all__ = ["Load", "LoadFailed", "apply_load", "read_wrk"]
 
+_PATIENCE_SECONDS = 60
+
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _WRK_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 
@@ -160,6 +162,8 @@ async def _by_asyncio(url: str, connections: int, seconds: float, warm_up: float
 
 def _by_wrk(wrk: str, url: str, connections: int, seconds: float, warm_up: float) -> Load:
     command = [wrk, "--threads", "1", "--connections", str(connections), "--latency"]
+    # A request that takes long is a latency; by default wrk calls it an error after 2 s.
+    command += ["--timeout", f"{_PATIENCE_SECONDS}s"]
     if warm_up:
         duration = f"{math.ceil(warm_up)}s"
         subprocess.run([*command, "--duration", duration, url], check=True, capture_output=True)
@@ -178,7 +182,7 @@ def read_wrk(text: str) -> Load:
 
 
 def _wrk_latency(text: str, percent: int) -> float:
-    found = re.search(rf"^ +{percent}% +([\d.]+)([a-z]+)$", text, re.MULTILINE)
+    found = re.search(rf"^ +{percent}% +([\d.]+)([a-z]+) *$", text, re.MULTILINE)
     if found is None:
         raise LoadFailed(f"wrk printed no latency for {percent}%: {text}")
     return float(found[1]) * _WRK_UNITS[found[2]]

@@ -26,7 +26,10 @@ Transfer/sec:    621.01KB
 
 
 def test_rate_and_latencies_are_read_in_their_units() -> None:
-    assert load.read_wrk(PRINTED) == load.Load("wrk", 2717.73, 0.812, 1250.0)
+    expected = load.Load("wrk", 2717.73, 0.812, 1250.0)
+    assert load.read_wrk(PRINTED) == expected
+    # Seconds are padded with a blank.
+    assert load.read_wrk(PRINTED.replace("1.25s", "1.25s ")) == expected
 
 
 @pytest.mark.parametrize(
