@@ -27,9 +27,10 @@ __all__ = ["GreenStream", "PlainStream"]
 # call. Larger bodies go straight into the driver's own buffer.
 _READ_AHEAD_BYTES = 16 * 1024
 
-# A large transfer gives the loop its turn after this much.
 _SEND_CHUNK_BYTES = 256 * 1024
-_RECEIVE_TURN_BYTES = 1024 * 1024
+
+# A large transfer gives the loop its turn after this much.
+_TURN_BYTES = 1024 * 1024
 
 # What is held must find room in the kernel's buffer, however small that is.
 _HELD_BYTES = 4 * 1024
@@ -208,7 +209,7 @@ class GreenStream(EventStream):
         # A peer that sends as fast as we read must not keep the loop from
         # its other work: after so much, wait for an event in any case.
         self._received_in_turn += count
-        if self._received_in_turn >= _RECEIVE_TURN_BYTES:
+        if self._received_in_turn >= _TURN_BYTES:
             self._received_in_turn = 0
             self._is_drained = True
         else:
@@ -268,16 +269,22 @@ class GreenStream(EventStream):
 
     def _send_rest(self, data: memoryview, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
+        sent_in_turn = 0
         while data:
-            if timeout != 0:
-                # Waiting for an event also gives the loop its turn, even when
-                # the socket takes everything as fast as it comes.
-                self.wait_writable(remaining_seconds(deadline))
             sent = self._transmit(data[:_SEND_CHUNK_BYTES])
             if sent:
                 data = data[sent:]
-            elif timeout == 0:
-                raise self._would_block(to_read=False)
+                sent_in_turn += sent
+                if sent_in_turn < _TURN_BYTES:
+                    continue
+            if timeout == 0:
+                if not sent:
+                    raise self._would_block(to_read=False)
+            elif data:
+                # Waiting for an event also gives the loop its turn, even when
+                # the socket takes everything as fast as it comes.
+                self.wait_writable(remaining_seconds(deadline))
+                sent_in_turn = 0
 
     def send_unsent(self, timeout: float | None) -> float | None:
         """Send what was held, all of it, and return what is left of *timeout*.
