@@ -103,9 +103,14 @@ class MongoClient(GreenMongoClient):
     def _select_server(
         self, server_selector: Any, session: Any, operation: str, *args: Any, **kwargs: Any
     ) -> Any:
-        if not self.requests.is_used and _has_no_choice(server_selector, args, kwargs):
+        if (
+            not self.requests.is_used
+            and _has_no_choice(server_selector, args, kwargs)
+            # Errors within a transaction are for PyMongo to label.
+            and (session is None or not session.in_transaction)
+        ):
             server = self.only_server.look_up(self._get_topology())
-            if server is not None and (session is None or not session.in_transaction):
+            if server is not None:
                 if session is not None:
                     session._transaction.reset()
                 return server
