@@ -67,7 +67,7 @@ class GreenStream(EventStream):
         # A short read empties the kernel's buffer, unless it ended with a
         # datagram or a TLS record.
         self._short_read_drains = is_stream and not self._is_encrypted
-        # An error of a datagram is no reason to close its socket.
+        # A datagram is sent or refused by itself: its error is not a later one's.
         self._held_bytes = _HELD_BYTES if is_stream else -1
         self._ahead = bytearray(self._read_ahead_bytes)
         self._ahead_start = 0

@@ -657,9 +657,10 @@ def test_an_error_of_a_late_send_is_the_readers(linked: Any, link: Any) -> None:
 
 @pytest.mark.parametrize("how", ["recv", "send", "sendall", "shutdown", "unwrap", "detach"])
 def test_an_error_of_a_late_send_is_seen_by_what_follows(linked: Any, link: Any, how: str) -> None:
+    if how == "unwrap" and link.kind != "tls":
+        pytest.skip("TLS alone is unwrapped")
+
     def check(sock: Socket, peer: Socket) -> None:
-        if how == "unwrap" and link.kind != "tls":
-            return
         hold_all()
         sock.sendall(b"ask")
         reset(peer)
@@ -690,7 +691,7 @@ def test_a_late_error_is_kept_for_who_reads_later(linked: Any, link: Any) -> Non
 def test_what_arrived_before_a_late_error_is_read_first(linked: Any, link: Any) -> None:
     """A peer that refuses a request says why, and hangs up before it has read it all."""
     if link.kind == "tls":
-        return
+        pytest.skip("OpenSSL has an error of its own after a send that failed")
 
     def check(sock: Socket, peer: Socket) -> None:
         hold_all()
