@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary, finalize, ref
 
 from greenlet import getcurrent
 
-from motorlike.green.hub import Worker
+from motorlike.green.worker import Worker
 
 __all__ = ["Held", "Holdings", "Request", "RequestMap", "current_owner"]
 

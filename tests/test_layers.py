@@ -34,6 +34,7 @@ FLOORS = {
     "motorlike.green.shutdown": 0,
     "motorlike.green.slice": 0,
     "motorlike.green.outbox": 0,
+    "motorlike.green.results": 0,
     "motorlike.green.stream": 0,
     "motorlike.green.tls": 0,
     "motorlike.green.worker": 0,

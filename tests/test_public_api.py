@@ -121,8 +121,7 @@ PUBLIC = {
         socket_calls
     """,
     "motorlike.green.hub": """
-        current_hub current_worker GreenFuture Hub in_greenlet offload open_hubs sleep spawn
-        wait Waiter Worker
+        current_hub current_worker GreenFuture Hub offload open_hubs sleep spawn wait Waiter
     """,
     "motorlike.green.importer": """
         load Loader STAND_INS
@@ -141,6 +140,9 @@ PUBLIC = {
     """,
     "motorlike.green.readiness": """
         bad_descriptor EventStream remaining_seconds
+    """,
+    "motorlike.green.results": """
+        Results
     """,
     "motorlike.green.shutdown": """
         Closeable ShutdownHook

@@ -19,8 +19,9 @@ from pymongo import _csot
 from pymongo.errors import WaitQueueTimeoutError
 
 from motorlike.driver.pool import FairPool
-from motorlike.green.hub import current_hub, in_greenlet
+from motorlike.green.hub import current_hub
 from motorlike.green.locks import Lock
+from motorlike.green.worker import in_greenlet
 from motorlike.request_map import Request, RequestMap
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ instead of blocking.
 
 from __future__ import annotations
 
-from motorlike.green.hub import GreenFuture, in_greenlet, offload, sleep, spawn, wait
+from motorlike.green.hub import GreenFuture, offload, sleep, spawn, wait
 from motorlike.green.importer import load
 from motorlike.green.local import local
 from motorlike.green.trace import trace
+from motorlike.green.worker import in_greenlet
 
 __all__ = [
     "GreenFuture",

@@ -24,6 +24,7 @@ from greenlet import getcurrent, greenlet
 
 from motorlike.errors import LoopClosed, NotInGreenlet
 from motorlike.green.outbox import Outbox
+from motorlike.green.results import Results
 from motorlike.green.shutdown import Closeable, ShutdownHook
 from motorlike.green.slice import Slice
 from motorlike.green.worker import (
@@ -33,17 +34,14 @@ from motorlike.green.worker import (
     Waiter,
     Worker,
     current_worker,
-    in_greenlet,
 )
 
 __all__ = [
     "GreenFuture",
     "Hub",
     "Waiter",
-    "Worker",
     "current_hub",
     "current_worker",
-    "in_greenlet",
     "offload",
     "open_hubs",
     "sleep",
@@ -68,13 +66,13 @@ class Hub:
         is_closed: Whether the hub has ended.
         slice: How long events may go on resuming greenlets.
         outbox: The streams that hold bytes until the end of the loop's turn.
+        results: What greenlets have made while large sends wait.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.greenlet: greenlet = getcurrent()
-        # A greenlet with a parent may be anyone's; the first callback that
-        # the loop runs shows which one is the hub.
+        # With a parent it may be anyone's; the loop's first callback shows the hub.
         self._is_located = self.greenlet.parent is None
         self.idle: list[Worker] = []
         self.workers: set[Worker] = set()
@@ -83,6 +81,7 @@ class Hub:
         self.is_closed = False
         self.slice = Slice(loop)
         self.outbox = Outbox(loop)
+        self.results = Results(loop)
         self._thread = threading.get_ident()
         self._ready: deque[Waiter | Beginning] = deque()
         self._drain_is_scheduled = False
@@ -232,6 +231,7 @@ class Hub:
         if _hubs.get(self.loop) is self:
             del _hubs[self.loop]
         if self.is_of_this_thread:
+            self.results.give_all()
             self._unwind_workers()
             self._drain()
         for stream in list(self.streams.values()):
@@ -264,7 +264,7 @@ class Hub:
 
 # The hub of each event loop that has run green code and is still open.
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
-# Hubs of a parent process: collecting their greenlets would run its clean-up code here.
+# A parent process's: collecting their greenlets would run its clean-up code here.
 _inherited: list[Hub] = []
 
 

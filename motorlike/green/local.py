@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from greenlet import getcurrent, greenlet
 
-from motorlike.green.hub import Worker
+from motorlike.green.worker import Worker
 
 __all__ = ["local"]
 

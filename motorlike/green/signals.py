@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from motorlike.green.hub import Waiter, in_greenlet
+from motorlike.green.hub import Waiter
+from motorlike.green.worker import in_greenlet
 
 __all__ = ["BoundedSemaphore", "Event", "Semaphore"]
 

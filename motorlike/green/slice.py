@@ -14,7 +14,7 @@ from contextvars import Context
 
 __all__ = ["SLICE_SECONDS", "Slice"]
 
-SLICE_SECONDS = 0.02
+SLICE_SECONDS = 0.01
 
 
 class Slice:

@@ -269,22 +269,29 @@ class GreenStream(EventStream):
 
     def _send_rest(self, data: memoryview, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
+        results = self.hub.results
+        results.begin_send()
+        try:
+            while data := self._send_in_turn(data, timeout):
+                # The loop has its turn also when the socket takes all as it comes.
+                self.wait_writable(remaining_seconds(deadline))
+                results.progress()
+        finally:
+            results.end_send()
+
+    def _send_in_turn(self, data: memoryview, timeout: float | None) -> memoryview:
+        """Send what the kernel takes and one turn of the loop may send; return the rest."""
         sent_in_turn = 0
-        while data:
+        while data and (sent_in_turn < _TURN_BYTES or timeout == 0):
             sent = self._transmit(data[:_SEND_CHUNK_BYTES])
             if sent:
                 data = data[sent:]
                 sent_in_turn += sent
-                if sent_in_turn < _TURN_BYTES:
-                    continue
-            if timeout == 0:
-                if not sent:
-                    raise self._would_block(to_read=False)
-            elif data:
-                # Waiting for an event also gives the loop its turn, even when
-                # the socket takes everything as fast as it comes.
-                self.wait_writable(remaining_seconds(deadline))
-                sent_in_turn = 0
+            elif timeout == 0:
+                raise self._would_block(to_read=False)
+            else:
+                break
+        return data
 
     def send_unsent(self, timeout: float | None) -> float | None:
         """Send what was held, all of it, and return what is left of *timeout*.

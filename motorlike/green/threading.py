@@ -22,6 +22,7 @@ from motorlike.green.hub import GreenFuture
 from motorlike.green.local import local
 from motorlike.green.locks import Condition, Lock, RLock, get_ident
 from motorlike.green.signals import BoundedSemaphore, Event, Semaphore
+from motorlike.green.worker import in_greenlet
 
 __all__ = [
     "TIMEOUT_MAX",
@@ -157,7 +158,7 @@ class Thread:
         """
         if self._future is None:
             raise RuntimeError("cannot join thread before it is started")
-        if hub.in_greenlet():
+        if in_greenlet():
             self._ended.wait(timeout)
 
     def __repr__(self) -> str:

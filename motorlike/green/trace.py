@@ -19,10 +19,11 @@ from typing import Literal
 
 from greenlet import getcurrent, gettrace, greenlet, settrace
 
-from motorlike.green.hub import Hub, Worker, current_hub
+from motorlike.green.hub import Hub, current_hub
 from motorlike.green.shutdown import ShutdownHook
 from motorlike.green.trace_frames import Stack, operation, routine, stack_of, waits_in
 from motorlike.green.trace_watchdog import Turn, Watchdog
+from motorlike.green.worker import Worker
 
 __all__ = ["Trace", "trace"]
 

@@ -16,8 +16,8 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
-from motorlike.green.hub import Worker
 from motorlike.green.trace_frames import Stack, operation, stack_of_thread
+from motorlike.green.worker import Worker
 
 __all__ = ["Turn", "Watchdog"]
 

@@ -128,7 +128,10 @@ class Worker(greenlet):
             if self.hub.is_closed:
                 self._settle(asyncio.Future.set_result, result)
             elif future is not None and not future.done():
-                future.set_result(result)
+                if self.hub.results.sends:
+                    self.hub.results.give(future, result)
+                else:
+                    future.set_result(result)
 
     def _settle(self, method: Callable[..., object], *args: object) -> None:
         future = self.future

@@ -16,7 +16,8 @@ from random import Random
 from types import EllipsisType, TracebackType
 from typing import Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar
 
-from motorlike.green.hub import GreenFuture, in_greenlet
+from motorlike.green.hub import GreenFuture
+from motorlike.green.worker import in_greenlet
 from motorlike.pool.errors import outside_greenlet
 from motorlike.pool.machinery import Machinery
 from motorlike.pool.reservation import Reservation

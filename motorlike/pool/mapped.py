@@ -13,8 +13,9 @@ from collections.abc import Callable
 from types import EllipsisType, TracebackType
 from typing import Concatenate, Generic, ParamSpec, TypeVar, cast
 
-from motorlike.green.hub import GreenFuture, in_greenlet
+from motorlike.green.hub import GreenFuture
 from motorlike.green.locks import RLock
+from motorlike.green.worker import in_greenlet
 from motorlike.pool.connection_pool import ConnectionPool
 from motorlike.pool.errors import PoolTimeout
 from motorlike.pool.machinery import Machinery

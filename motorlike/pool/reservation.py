@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from motorlike.green.hub import in_greenlet
+from motorlike.green.worker import in_greenlet
 from motorlike.pool.errors import outside_greenlet
 from motorlike.pool.machinery import Machinery
 from motorlike.pool.shelf import Slot

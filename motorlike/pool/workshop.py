@@ -17,7 +17,8 @@ from contextvars import Context
 from typing import Any, Generic, Protocol, TypeVar
 
 from motorlike.errors import LoopMismatch
-from motorlike.green.hub import Hub, current_hub, current_worker, in_greenlet
+from motorlike.green.hub import Hub, current_hub, current_worker
+from motorlike.green.worker import in_greenlet
 from motorlike.pool.errors import PoolClosed
 from motorlike.pool.keepalive import Keeper
 from motorlike.pool.settings import PoolStats, Settings

@@ -21,9 +21,7 @@ from motorlike.green import hub
 from motorlike.green.hub import (
     GreenFuture,
     Waiter,
-    Worker,
     current_hub,
-    in_greenlet,
     offload,
     open_hubs,
     sleep,
@@ -31,6 +29,7 @@ from motorlike.green.hub import (
     wait,
 )
 from motorlike.green.signals import Event
+from motorlike.green.worker import Worker, in_greenlet
 
 
 class Thing:
