@@ -37,33 +37,36 @@ class Results:
     """The results that a hub's greenlets have made, while large sends wait.
 
     Attributes:
-        sends: How many large sends are under way. While there is none, the
-            hub's workers settle their futures themselves.
+        sends: How many large sends are under way.
+        is_active: Whether there is one, or a result that waits. While not,
+            the hub's workers settle their futures themselves.
     """
 
     __slots__ = (
         "_are_callers_slow",
-        "_given",
-        "_given_at",
+        "_began_at",
         "_has_progressed",
         "_held",
         "_held_since",
+        "_is_measuring",
         "_loop",
         "_timer",
+        "is_active",
         "sends",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.sends = 0
+        self.is_active = False
         # `Any`: results of all types.
         self._held: deque[tuple[Future[Any], Any]] = deque()
         self._held_since = 0.0
         self._timer: TimerHandle | None = None
         self._has_progressed = False
-        # Of the callers that go on in the next turn: how many, and since when.
-        self._given = 0
-        self._given_at = 0.0
+        # Whether a caller is about to go on, and when the last one did.
+        self._is_measuring = False
+        self._began_at = 0.0
         self._are_callers_slow = False
 
     # -- sends ------------------------------------------------------------
@@ -71,6 +74,7 @@ class Results:
     def begin_send(self) -> None:
         """Note that a send has to wait for its peer."""
         self.sends += 1
+        self.is_active = True
 
     def progress(self) -> None:
         """Note that the peer took some of it."""
@@ -79,24 +83,26 @@ class Results:
     def end_send(self) -> None:
         """Note that it has gone out, or failed."""
         self.sends -= 1
-        if not self.sends and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._give_next()
+        if not self.sends:
+            self.is_active = bool(self._held)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+                self._give_next()
 
     # -- results ----------------------------------------------------------
 
     def give(self, future: Future[Any], result: Any) -> None:
         """Settle *future* with *result*, now or soon."""
         now = time.monotonic()
-        is_recent = now - self._given_at < _MEMORY_SECONDS
+        is_recent = now - self._began_at < _MEMORY_SECONDS
         if not self._held and not (self._are_callers_slow and is_recent):
             self._give(future, result)
             return
         self._held.append((future, result))
         if len(self._held) == 1:
             self._held_since = now
-            if not self._given:
+            if not self._is_measuring:
                 self._wait()
 
     def give_all(self) -> None:
@@ -110,23 +116,28 @@ class Results:
             if not future.done():
                 self._held_since = time.monotonic()
                 self._give(future, result)
-                return
+                break
+        self.is_active = bool(self._held or self.sends)
 
     def _give(self, future: Future[Any], result: Any) -> None:
         if self._loop.is_closed():
             # Nobody is left to run who waits for it.
             return
+        if self._is_measuring:
+            future.set_result(result)
+            return
+        # The one goes before its caller, in the loop's next turn, and the other behind.
+        self._is_measuring = True
+        self._loop.call_soon(self._on_caller_next, context=Context())
         future.set_result(result)
-        self._given += 1
-        if self._given == 1:
-            self._given_at = time.monotonic()
-            # Behind the callers, which go on in the loop's next turn.
-            self._loop.call_soon(self._on_callers_waiting, context=Context())
+        self._loop.call_soon(self._on_caller_waiting, context=Context())
 
-    def _on_callers_waiting(self) -> None:
-        seconds = (time.monotonic() - self._given_at) / self._given
-        self._given = 0
-        self._are_callers_slow = seconds > _SLOW_SECONDS
+    def _on_caller_next(self) -> None:
+        self._began_at = time.monotonic()
+
+    def _on_caller_waiting(self) -> None:
+        self._is_measuring = False
+        self._are_callers_slow = time.monotonic() - self._began_at > _SLOW_SECONDS
         if not self._are_callers_slow:
             self.give_all()
         elif self._held:

@@ -128,7 +128,7 @@ class Worker(greenlet):
             if self.hub.is_closed:
                 self._settle(asyncio.Future.set_result, result)
             elif future is not None and not future.done():
-                if self.hub.results.sends:
+                if self.hub.results.is_active:
                     self.hub.results.give(future, result)
                 else:
                     future.set_result(result)
