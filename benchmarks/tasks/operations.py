@@ -5,6 +5,7 @@ Rule: an operation is one command and its reply, both of a few hundred bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ __all__ = ["TASKS"]
 
 _COLLECTION = "operations"
 _DOCUMENT = {"_id": 1, "text": "a small document", "number": 1, "list": [1, 2, 3], "count": 0}
+_UPDATED = 1000
 
 
 class _Operation(Task):
@@ -64,7 +66,23 @@ class _InsertOne(_Operation):
 
 class _UpdateOne(_Operation):
     name = "update_one"
-    summary = "update_one by _id with $inc"
+    summary = "update_one by _id with $inc, of one document after the other of 1,000"
+
+    def prepare(self, client: MongoClient[dict[str, Any]], folder: Any) -> None:
+        collection = client[DATABASE][_COLLECTION]
+        collection.delete_many({"_id": {"$lte": _UPDATED}})
+        collection.insert_many({**_DOCUMENT, "_id": number + 1} for number in range(_UPDATED))
+
+    def on(self, collection: Any) -> Callable[[], Any]:
+        numbers = itertools.cycle(range(1, _UPDATED + 1))
+        return lambda: collection.update_one({"_id": next(numbers)}, {"$inc": {"count": 1}})
+
+
+class _UpdateSame(_Operation):
+    """The server does these one by one: what comes too early is tried again there."""
+
+    name = "update_same"
+    summary = "update_one by _id with $inc, all of the same document"
 
     def on(self, collection: Any) -> Callable[[], Any]:
         return lambda: collection.update_one({"_id": 1}, {"$inc": {"count": 1}})
@@ -82,4 +100,4 @@ class _Ping(_Operation):
         database.client.admin.command({"ping": 1})
 
 
-TASKS: tuple[Task, ...] = (_FindOne(), _InsertOne(), _UpdateOne(), _Ping())
+TASKS: tuple[Task, ...] = (_FindOne(), _InsertOne(), _UpdateOne(), _UpdateSame(), _Ping())

@@ -51,7 +51,7 @@ def test_patterns_fit_names_with_and_without_the_group(pattern: str, expected: s
 def test_chosen_tasks_keep_the_order_of_the_report() -> None:
     chosen = tasks.matching(["ping", "find_one", "operations"], ALL)
     operations = [each.name for each in chosen if each.group == "operations"]
-    assert operations == ["find_one", "insert_one", "update_one", "ping"]
+    assert operations == ["find_one", "insert_one", "update_one", "update_same", "ping"]
 
 
 @pytest.mark.parametrize("each", ALL, ids=lambda each: str(each.full_name))
