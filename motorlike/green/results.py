@@ -7,7 +7,7 @@ their steps, while all that belongs to it stays in memory. So those results
 wait until the sends have gone out, or the peers take no more.
 
 Rule: nothing waits unless the last caller was seen to be slow, and the result
-that is next waits no longer than the slice that events have.
+that is next waits no longer than a part of that caller's time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from motorlike.green.slice import SLICE_SECONDS
 __all__ = ["Results"]
 
 # A caller that takes so long, until it waits again, is slow.
-_SLOW_SECONDS = 0.005
+_SLOW_SECONDS = 0.02
+
+# The next result waits for such a part of that time, and no longer than a slice.
+_SHARE = 0.25
 
 # So long it is remembered that callers were slow.
 _MEMORY_SECONDS = 1.0
@@ -43,11 +46,11 @@ class Results:
     """
 
     __slots__ = (
-        "_are_callers_slow",
         "_began_at",
         "_has_progressed",
         "_held",
         "_held_since",
+        "_hold_seconds",
         "_is_measuring",
         "_loop",
         "_timer",
@@ -67,7 +70,8 @@ class Results:
         # Whether a caller is about to go on, and when the last one did.
         self._is_measuring = False
         self._began_at = 0.0
-        self._are_callers_slow = False
+        # How long the next result may wait; 0 if the last caller was quick.
+        self._hold_seconds = 0.0
 
     # -- sends ------------------------------------------------------------
 
@@ -96,7 +100,7 @@ class Results:
         """Settle *future* with *result*, now or soon."""
         now = time.monotonic()
         is_recent = now - self._began_at < _MEMORY_SECONDS
-        if not self._held and not (self._are_callers_slow and is_recent):
+        if not self._held and not (self._hold_seconds and is_recent):
             self._give(future, result)
             return
         self._held.append((future, result))
@@ -137,8 +141,10 @@ class Results:
 
     def _on_caller_waiting(self) -> None:
         self._is_measuring = False
-        self._are_callers_slow = time.monotonic() - self._began_at > _SLOW_SECONDS
-        if not self._are_callers_slow:
+        seconds = time.monotonic() - self._began_at
+        is_slow = seconds > _SLOW_SECONDS
+        self._hold_seconds = min(seconds * _SHARE, SLICE_SECONDS) if is_slow else 0.0
+        if not is_slow:
             self.give_all()
         elif self._held:
             self._wait()
@@ -152,7 +158,7 @@ class Results:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._has_progressed and time.monotonic() - self._held_since < SLICE_SECONDS:
+        if self._has_progressed and time.monotonic() - self._held_since < self._hold_seconds:
             self._wait()
         else:
             self._give_next()

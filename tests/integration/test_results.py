@@ -20,7 +20,7 @@ IMPORTERS = 6
 FILES = 30
 LINES = 80
 PADDING = "x" * 100_000
-PARSE_SECONDS = 0.02
+PARSE_SECONDS = 0.04
 
 
 def parse(file: int) -> list[dict[str, Any]]:

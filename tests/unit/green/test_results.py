@@ -33,6 +33,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     set_limits(
         _SLOW_SECONDS=SLOW_SECONDS / 2,
+        _SHARE=LIMIT_SECONDS / SLOW_SECONDS,
         _STALL_SECONDS=LIMIT_SECONDS,
         _MEMORY_SECONDS=LIMIT_SECONDS,
         SLICE_SECONDS=LIMIT_SECONDS,
@@ -201,12 +202,19 @@ def test_a_peer_that_takes_nothing_is_not_waited_for(run_on_each: Any, limits: A
     run_on_each(main)
 
 
-def test_a_send_without_end_holds_each_for_a_slice_at_most(run_on_each: Any, limits: Any) -> None:
+@pytest.mark.parametrize(
+    "least",
+    [{"SLICE_SECONDS": 0.05}, {"_SHARE": 0.05 / SLOW_SECONDS}],
+    ids=["a slice", "a part of a caller's time"],
+)
+def test_a_send_without_end_holds_each_for_no_longer_than(
+    run_on_each: Any, limits: Any, least: dict[str, float]
+) -> None:
     async def main() -> None:
+        limits(_STALL_SECONDS=0.002, **least)
         callers = Callers()
         callers.results.begin_send()
         await callers.be_slow()
-        limits(_STALL_SECONDS=0.002, SLICE_SECONDS=0.05)
 
         async def progress() -> None:
             while True:
@@ -507,7 +515,7 @@ def test_held_results_follow_a_real_send(run_on_each: Any) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_in_a_storm_each_gets_its_own_result_in_order(run: Any, limits: Any, seed: int) -> None:
     chance = random.Random(seed)
-    limits(_SLOW_SECONDS=0.0005, _STALL_SECONDS=0.001, SLICE_SECONDS=0.003)
+    limits(_SLOW_SECONDS=0.0005, _SHARE=1.0, _STALL_SECONDS=0.001, SLICE_SECONDS=0.003)
 
     async def main() -> None:
         callers = Callers()
