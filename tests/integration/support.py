@@ -90,13 +90,13 @@ def assert_pool_is_at_rest(client: MotorClient) -> None:
     assert pool._pending == 0
 
 
-def open_cursors(synchronous: Any, database: str) -> int:
-    """Count the server's idle cursors over `items` of *database*.
+def open_cursors(synchronous: Any, database: str, collection: str = "items") -> int:
+    """Count the server's idle cursors over *collection* of *database*.
 
     Of no other: other tests leave cursors that end when they will.
     """
     current = {"$currentOp": {"allUsers": True, "idleCursors": True}}
-    idle = {"type": "idleCursor", "ns": f"{database}.items"}
+    idle = {"type": "idleCursor", "ns": f"{database}.{collection}"}
     return len(synchronous.admin.aggregate([current, {"$match": idle}]).to_list())
 
 

@@ -41,6 +41,7 @@ from tests.integration.support import (
     assert_pool_is_at_rest,
     eventually,
     fail_point,
+    open_cursors,
     run,
 )
 
@@ -609,22 +610,20 @@ def test_cancelled_read_can_be_repeated(mongod: Deployment, database_name: str) 
 
 
 def test_seek_and_close_do_no_io_and_leave_no_cursor_on_the_server(
-    with_bucket: WithBucket, synchronous: Any
+    with_bucket: WithBucket, synchronous: Any, database_name: str
 ) -> None:
-    def open_cursors() -> int:
-        status = synchronous.admin.command("serverStatus")
-        return int(status["metrics"]["cursor"]["open"]["total"])
-
     async def body(client: MotorClient, bucket: MotorGridFSBucket) -> None:
-        before = open_cursors()
+        def cursors() -> int:
+            return open_cursors(synchronous, database_name, "fs.chunks")
+
         grid_out = await bucket.open_download_stream(
             await bucket.upload_from_stream("f", content(8 * MB))
         )
         for close in (lambda: grid_out.seek(0), grid_out.close):
             await grid_out.readchunk()
-            assert open_cursors() == before + 1
+            assert cursors() == 1
             close()
-            await eventually(lambda: open_cursors() == before)
+            await eventually(lambda: cursors() == 0)
 
     with_bucket(body)
 

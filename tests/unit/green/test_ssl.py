@@ -232,7 +232,7 @@ def test_a_handshake_that_takes_too_long_is_a_time_out(
         with pytest.raises(TimeoutError, match="handshake operation timed out"):
             certificates.client_context().wrap_socket(sock, server_hostname="localhost")
         assert time.monotonic() - began < 5
-        assert open_files() == before
+        assert open_files() <= before
         assert current_hub().streams == {}
 
     green(check)
@@ -273,7 +273,7 @@ def test_a_handshake_with_a_peer_that_closes_is_its_error(
         with pytest.raises((ssl.SSLError, ConnectionResetError)):
             connect(silent_server.getsockname(), certificates.client_context())
         closing.end()
-        assert open_files() == before
+        assert open_files() <= before
 
     green(check)
 
@@ -306,7 +306,7 @@ def test_a_cancelled_handshake_leaves_no_descriptor(
         sleep(0)
         shaking.cancel()
         sleep(0)
-        assert open_files() == before
+        assert open_files() <= before
         assert current_hub().streams == {}
         assert sock.fileno() == -1
 
@@ -381,7 +381,7 @@ def test_a_socket_that_was_wrapped_first_closes_when_it_cannot_connect(
         with pytest.raises(ConnectionRefusedError):
             tls.connect(address)
         assert tls.fileno() == -1
-        assert open_files() == before
+        assert open_files() <= before
 
     green(check)
 
@@ -452,7 +452,7 @@ def test_a_wrap_that_is_refused_leaves_the_plain_socket_usable(
         assert first.recv(1) == b"y"
         first.close()
         second.close()
-        assert open_files() == before
+        assert open_files() <= before
 
     green(check)
 
@@ -464,7 +464,7 @@ def test_a_wrap_that_fails_leaks_no_descriptor(green: Any, certificates: Any) ->
         with pytest.raises(NotImplementedError):
             certificates.client_context().wrap_socket(datagram, server_hostname="localhost")
         datagram.close()
-        assert open_files() == before
+        assert open_files() <= before
 
     green(check)
 
