@@ -86,6 +86,9 @@ PUBLIC = {
     "motorlike.driver.files": """
         destination source
     """,
+    "motorlike.driver.idle": """
+        has_plain_accounts put_back take_idle
+    """,
     "motorlike.driver.loader": """
         load make_loader TESTED_VERSIONS
     """,

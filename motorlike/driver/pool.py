@@ -2,7 +2,8 @@
 
 PyMongo builds its pools of this class through its own ``_pool_class`` option.
 
-Rule: the accounting is PyMongo's. What is added here runs before it.
+Rule: the accounting is PyMongo's. What is added here runs before it, or in its
+place where `driver.idle` knows that the outcome is the same.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from pymongo import _csot, version_tuple
 
 from motorlike.driver import loader
 from motorlike.driver.growth import EAGER_CONNECTIONS, Growth
+from motorlike.driver.idle import has_plain_accounts, put_back, take_idle
 from motorlike.green.hub import current_hub
-from motorlike.green.locks import Condition
+from motorlike.green.locks import Condition, Lock
 
 if TYPE_CHECKING:
     from pymongo.pool_shared import PoolState
@@ -47,12 +49,16 @@ class FairPool(Pool):
     """
 
     if TYPE_CHECKING:
-        size_cond: Condition  # type: ignore[assignment]  # the stand-in, once loaded
+        # The stand-ins, once loaded.
+        lock: Lock  # type: ignore[assignment]
+        size_cond: Condition  # type: ignore[assignment]
+        _max_connecting_cond: Condition  # type: ignore[assignment]
 
     # `Any`: PyMongo's own arguments, passed on.
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_admitting = False
+        self._has_plain_accounts = has_plain_accounts(self.opts)
         self.growth = Growth(
             smallest=max(EAGER_CONNECTIONS, self.opts.min_pool_size),
             largest=self.max_pool_size,
@@ -92,12 +98,21 @@ class FairPool(Pool):
             self.growth.note_served()
         elif self.has_line:
             self._wait_in_line(checkout_started_time)
+        if self._has_plain_accounts:
+            idle = take_idle(self)
+            if idle is not None:
+                return idle
         try:
             return super()._get_conn(checkout_started_time, handler)
         except BaseException:
             if _COUNTS_FAILED_CHECKOUTS and not self.closed:
                 self.operation_count -= 1
             raise
+
+    def checkin(self, conn: Connection) -> None:
+        """Take *conn* back, for the next in line."""
+        if not (self._has_plain_accounts and put_back(self, conn)):
+            super().checkin(conn)
 
     def _wait_in_line(self, checkout_started_time: float) -> None:
         deadline = self._wait_deadline()

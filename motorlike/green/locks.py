@@ -353,6 +353,14 @@ class Condition:
         if self._waiting:
             self._wake(n)
 
+    def pass_on(self) -> None:
+        """Wake the one that has waited longest, as `notify`, without the lock.
+
+        For who knows that nobody holds it, and has changed what it guards.
+        """
+        if self._waiting:
+            self._wake(1)
+
     def notify_all(self) -> None:
         """Wake all who wait."""
         self.notify(len(self._waiting))

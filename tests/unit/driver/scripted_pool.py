@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -28,19 +29,25 @@ class Connection:
         self.cancel_context = CancelContext()
         self.closed = self.active = self.pinned_txn = self.pinned_cursor = False
         self.idle_seconds = 0.0
+        self.is_dead = False
         self.checked_in = 0
+
+    @property
+    def last_checkin_time(self) -> float:
+        return time.monotonic() - self.idle_seconds
 
     def idle_time_seconds(self) -> float:
         return self.idle_seconds
 
     def conn_closed(self) -> bool:
-        return False
+        return self.is_dead
 
     def close_conn(self, reason: object) -> None:
         self.closed = True
 
     def update_last_checkin_time(self) -> None:
         self.checked_in += 1
+        self.idle_seconds = 0.0
 
     def update_is_writable(self, is_writable: bool) -> None:
         pass
