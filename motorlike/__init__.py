@@ -5,6 +5,8 @@ Public names only; no logic.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from motorlike.errors import (
     BlockingExtension,
     ConcurrentUse,
@@ -15,11 +17,11 @@ from motorlike.errors import (
     UntestedVersionWarning,
 )
 from motorlike.install import install_as_motor
+from motorlike.later import import_later
 from motorlike.version import __version__, get_version_string, version, version_tuple
 from motorlike.wrappers import (
     MotorChangeStream,
     MotorClient,
-    MotorClientEncryption,
     MotorClientSession,
     MotorCollection,
     MotorCommandCursor,
@@ -33,6 +35,13 @@ from motorlike.wrappers import (
     MotorRawBatchCommandCursor,
     MotorRawBatchCursor,
 )
+
+if TYPE_CHECKING:
+    from motorlike.wrappers.encryption import MotorClientEncryption
+else:
+    __getattr__, __dir__ = import_later(
+        __name__, MotorClientEncryption="motorlike.wrappers.encryption:MotorClientEncryption"
+    )
 
 __all__ = [
     "BlockingExtension",

@@ -7,7 +7,17 @@ Rule: names only; no logic.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from motorlike import wrappers
+from motorlike.later import import_later
+
+if TYPE_CHECKING:
+    from motorlike.wrappers.encryption import MotorClientEncryption as AgnosticClientEncryption
+else:
+    __getattr__, __dir__ = import_later(
+        __name__, AgnosticClientEncryption="motorlike.wrappers.encryption:MotorClientEncryption"
+    )
 
 __all__ = [
     "AgnosticChangeStream",
@@ -25,7 +35,6 @@ __all__ = [
 
 AgnosticChangeStream = wrappers.MotorChangeStream
 AgnosticClient = wrappers.MotorClient
-AgnosticClientEncryption = wrappers.MotorClientEncryption
 AgnosticClientSession = wrappers.MotorClientSession
 AgnosticCollection = wrappers.MotorCollection
 AgnosticCommandCursor = wrappers.MotorCommandCursor

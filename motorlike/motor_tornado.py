@@ -5,10 +5,12 @@ Rule: names only; no logic.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from motorlike.later import import_later
 from motorlike.wrappers import (
     MotorChangeStream,
     MotorClient,
-    MotorClientEncryption,
     MotorClientSession,
     MotorCollection,
     MotorCommandCursor,
@@ -22,6 +24,13 @@ from motorlike.wrappers import (
     MotorRawBatchCommandCursor,
     MotorRawBatchCursor,
 )
+
+if TYPE_CHECKING:
+    from motorlike.wrappers.encryption import MotorClientEncryption
+else:
+    __getattr__, __dir__ = import_later(
+        __name__, MotorClientEncryption="motorlike.wrappers.encryption:MotorClientEncryption"
+    )
 
 __all__ = [
     "MotorChangeStream",

@@ -81,7 +81,7 @@ PUBLIC = {
         close discard MongoClient reopen
     """,
     "motorlike.driver.encryption_options": """
-        AutoEncryptionOpts
+        AutoEncryptionOpts green
     """,
     "motorlike.driver.files": """
         destination source
@@ -188,6 +188,9 @@ PUBLIC = {
     "motorlike.install": """
         install_as_motor
     """,
+    "motorlike.later": """
+        import_later
+    """,
     "motorlike.libraries": """
         load MongoClient
     """,
@@ -270,7 +273,7 @@ PUBLIC = {
         GridFSHandler
     """,
     "motorlike.wrappers": """
-        MotorChangeStream MotorClient MotorClientEncryption MotorClientSession MotorCollection
+        MotorChangeStream MotorClient MotorClientSession MotorCollection
         MotorCommandCursor MotorCursor MotorDatabase MotorGridFSBucket MotorGridIn MotorGridOut
         MotorGridOutCursor MotorLatentCommandCursor MotorRawBatchCommandCursor
         MotorRawBatchCursor
@@ -296,8 +299,11 @@ PUBLIC = {
     "motorlike.wrappers.encryption": """
         MotorClientEncryption
     """,
+    "motorlike.wrappers.encryption_for_asyncio": """
+        AsyncIOMotorClientEncryption
+    """,
     "motorlike.wrappers.for_asyncio": """
-        AsyncIOMotorChangeStream AsyncIOMotorClient AsyncIOMotorClientEncryption
+        AsyncIOMotorChangeStream AsyncIOMotorClient
         AsyncIOMotorClientSession AsyncIOMotorCollection AsyncIOMotorCommandCursor
         AsyncIOMotorCursor AsyncIOMotorDatabase AsyncIOMotorGridFSBucket AsyncIOMotorGridIn
         AsyncIOMotorGridOut AsyncIOMotorGridOutCursor AsyncIOMotorLatentCommandCursor

@@ -6,16 +6,16 @@ Rule: PyMongo's own way of starting anew after a fork is the way on a new loop.
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any, cast
 
 from pymongo import _csot
-from pymongo.encryption_options import AutoEncryptionOpts
 from pymongo.read_preferences import Primary
 from pymongo.server_selectors import writable_server_selector
 
-from motorlike.driver import encryption_options, loader
+from motorlike.driver import loader
 from motorlike.driver.only_server import OnlyServer
 from motorlike.driver.requests import RequestPool, member_for
 from motorlike.green.threading import Thread, collect_starts
@@ -54,8 +54,8 @@ class MongoClient(GreenMongoClient):
         if connects_early is not None and not isinstance(connects_early, bool):
             raise TypeError(f"connect must be True or False, not {connects_early!r}")
         encryption = kwargs.get("auto_encryption_opts")
-        if isinstance(encryption, AutoEncryptionOpts):
-            kwargs["auto_encryption_opts"] = encryption_options.AutoEncryptionOpts.of(encryption)
+        if encryption is not None:
+            kwargs["auto_encryption_opts"] = _green_encryption(encryption)
         self._opening = loader.load("pymongo.lock")._create_lock()
         # Threads that PyMongo would start here, it starts again when it opens.
         kwargs["connect"] = False
@@ -137,6 +137,12 @@ class MongoClient(GreenMongoClient):
         # PyMongo warns of an open client here. This one's greenlets and
         # sockets end with it, or with its loop, and leave nothing behind.
         pass
+
+
+def _green_encryption(options: Any) -> Any:  # `Any`: PyMongo refuses what are no options
+    # Imported only where it is used: pymongocrypt costs a third of an import of motorlike.
+    module = importlib.import_module("motorlike.driver.encryption_options")
+    return module.green(options)
 
 
 # `Any`: as PyMongo's `_select_server` takes them.

@@ -22,7 +22,7 @@ from motorlike.driver import loader
 from motorlike.green import offload
 from motorlike.green.socket import socket as green_socket
 
-__all__ = ["AutoEncryptionOpts"]
+__all__ = ["AutoEncryptionOpts", "green"]
 
 
 class AutoEncryptionOpts(_original.AutoEncryptionOpts):
@@ -54,6 +54,13 @@ class AutoEncryptionOpts(_original.AutoEncryptionOpts):
             parse = loader.load("pymongo.uri_parser_shared")._parse_kms_tls_options
             self._sync_kms_ssl_contexts = parse(self._kms_tls_options, is_sync)
         return self._sync_kms_ssl_contexts
+
+
+def green(options: Any) -> Any:  # `Any`: what are no options is PyMongo's to refuse
+    """Return a green copy of *options*, and anything else as it is."""
+    if isinstance(options, _original.AutoEncryptionOpts):
+        return AutoEncryptionOpts.of(options)
+    return options
 
 
 class _Connect:

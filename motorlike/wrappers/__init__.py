@@ -1,6 +1,7 @@
 """What users hold: one file per class family of PyMongo's.
 
 Rule: declarations only. What a declaration does is in `motorlike.declare`.
+`encryption` is imported when its class is asked for: see `motorlike.later`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from motorlike.wrappers.cursor import (
     MotorRawBatchCursor,
 )
 from motorlike.wrappers.database import MotorDatabase
-from motorlike.wrappers.encryption import MotorClientEncryption
 from motorlike.wrappers.gridfs import MotorGridFSBucket, MotorGridOutCursor
 from motorlike.wrappers.gridfs_files import MotorGridIn, MotorGridOut
 from motorlike.wrappers.latent_cursor import MotorLatentCommandCursor
@@ -24,7 +24,6 @@ from motorlike.wrappers.latent_cursor import MotorLatentCommandCursor
 __all__ = [
     "MotorChangeStream",
     "MotorClient",
-    "MotorClientEncryption",
     "MotorClientSession",
     "MotorCollection",
     "MotorCommandCursor",

@@ -26,7 +26,6 @@ from motorlike.wrappers.cursor import (
     _Document,
 )
 from motorlike.wrappers.database import MotorDatabase
-from motorlike.wrappers.encryption import MotorClientEncryption
 from motorlike.wrappers.gridfs import MotorGridFSBucket, MotorGridOutCursor
 from motorlike.wrappers.gridfs_files import MotorGridIn, MotorGridOut
 from motorlike.wrappers.latent_cursor import MotorLatentCommandCursor
@@ -34,7 +33,6 @@ from motorlike.wrappers.latent_cursor import MotorLatentCommandCursor
 __all__ = [
     "AsyncIOMotorChangeStream",
     "AsyncIOMotorClient",
-    "AsyncIOMotorClientEncryption",
     "AsyncIOMotorClientSession",
     "AsyncIOMotorCollection",
     "AsyncIOMotorCommandCursor",
@@ -50,13 +48,13 @@ __all__ = [
 ]
 
 
-class _AsyncIO:
+class AsyncIOFamily:
     """Enters a wrapper into the second family, in the place of its counterpart."""
 
     __wrappers__: ClassVar[dict[type, type[Wrapper]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        if _AsyncIO not in cls.__bases__:
+        if AsyncIOFamily not in cls.__bases__:
             # A user's subclass, which takes no wrapper's place.
             super().__init_subclass__(**kwargs)
             return
@@ -67,65 +65,59 @@ class _AsyncIO:
         super().__init_subclass__(**kwargs)
 
 
-class AsyncIOMotorClient(_AsyncIO, MotorClient[_DocumentType]):
+class AsyncIOMotorClient(AsyncIOFamily, MotorClient[_DocumentType]):
     """`MotorClient`, whose loop is asyncio's."""
 
     _loops: ClassVar[type[Loops]] = AsyncIOLoops
 
 
-class AsyncIOMotorClientSession(_AsyncIO, MotorClientSession):
+class AsyncIOMotorClientSession(AsyncIOFamily, MotorClientSession):
     """`MotorClientSession` of an `AsyncIOMotorClient`."""
 
 
-class AsyncIOMotorDatabase(_AsyncIO, MotorDatabase[_DocumentType]):
+class AsyncIOMotorDatabase(AsyncIOFamily, MotorDatabase[_DocumentType]):
     """`MotorDatabase` of an `AsyncIOMotorClient`."""
 
 
-class AsyncIOMotorCollection(_AsyncIO, MotorCollection[_DocumentType]):
+class AsyncIOMotorCollection(AsyncIOFamily, MotorCollection[_DocumentType]):
     """`MotorCollection` of an `AsyncIOMotorClient`."""
 
 
-class AsyncIOMotorCursor(_AsyncIO, MotorCursor[_Document]):
+class AsyncIOMotorCursor(AsyncIOFamily, MotorCursor[_Document]):
     """`MotorCursor` of an `AsyncIOMotorCollection`."""
 
 
-class AsyncIOMotorRawBatchCursor(_AsyncIO, MotorRawBatchCursor):
+class AsyncIOMotorRawBatchCursor(AsyncIOFamily, MotorRawBatchCursor):
     """`MotorRawBatchCursor` of an `AsyncIOMotorCollection`."""
 
 
-class AsyncIOMotorCommandCursor(_AsyncIO, MotorCommandCursor[_Document]):
+class AsyncIOMotorCommandCursor(AsyncIOFamily, MotorCommandCursor[_Document]):
     """`MotorCommandCursor` of an `AsyncIOMotorClient`."""
 
 
-class AsyncIOMotorRawBatchCommandCursor(_AsyncIO, MotorRawBatchCommandCursor):
+class AsyncIOMotorRawBatchCommandCursor(AsyncIOFamily, MotorRawBatchCommandCursor):
     """`MotorRawBatchCommandCursor` of an `AsyncIOMotorClient`."""
 
 
-class AsyncIOMotorLatentCommandCursor(_AsyncIO, MotorLatentCommandCursor[_Document]):
+class AsyncIOMotorLatentCommandCursor(AsyncIOFamily, MotorLatentCommandCursor[_Document]):
     """`MotorLatentCommandCursor` of an `AsyncIOMotorClient`."""
 
 
-class AsyncIOMotorChangeStream(_AsyncIO, MotorChangeStream[_Document]):
+class AsyncIOMotorChangeStream(AsyncIOFamily, MotorChangeStream[_Document]):
     """`MotorChangeStream` of an `AsyncIOMotorClient`."""
 
 
-class AsyncIOMotorGridFSBucket(_AsyncIO, MotorGridFSBucket):
+class AsyncIOMotorGridFSBucket(AsyncIOFamily, MotorGridFSBucket):
     """`MotorGridFSBucket` of an `AsyncIOMotorDatabase`."""
 
 
-class AsyncIOMotorGridIn(_AsyncIO, MotorGridIn):
+class AsyncIOMotorGridIn(AsyncIOFamily, MotorGridIn):
     """`MotorGridIn` of an `AsyncIOMotorGridFSBucket`."""
 
 
-class AsyncIOMotorGridOut(_AsyncIO, MotorGridOut):
+class AsyncIOMotorGridOut(AsyncIOFamily, MotorGridOut):
     """`MotorGridOut` of an `AsyncIOMotorGridFSBucket`."""
 
 
-class AsyncIOMotorGridOutCursor(_AsyncIO, MotorGridOutCursor):
+class AsyncIOMotorGridOutCursor(AsyncIOFamily, MotorGridOutCursor):
     """`MotorGridOutCursor` of an `AsyncIOMotorGridFSBucket`."""
-
-
-class AsyncIOMotorClientEncryption(_AsyncIO, MotorClientEncryption[_DocumentType]):
-    """`MotorClientEncryption`, whose loop is asyncio's."""
-
-    _loops: ClassVar[type[Loops]] = AsyncIOLoops

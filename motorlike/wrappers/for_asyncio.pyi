@@ -13,9 +13,7 @@ from collections.abc import (
 )
 from datetime import datetime
 from typing import Any, Generic, NoReturn, Self, overload
-from uuid import UUID
 
-from bson.binary import Binary
 from bson.code import Code
 from bson.codec_options import CodecOptions, TypeRegistry
 from bson.dbref import DBRef
@@ -28,8 +26,6 @@ from pymongo.client_session_shared import SessionOptions, TransactionOptions
 from pymongo.cursor_shared import _Hint, _Sort
 from pymongo.database_shared import _CodecDocumentType
 from pymongo.driver_info import DriverInfo
-from pymongo.encryption_options import RangeOpts, StringOpts
-from pymongo.encryption_shared import RewrapManyDataKeyResult
 from pymongo.operations import IndexModel, SearchIndexModel, _IndexKeyHint, _IndexList
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
@@ -55,7 +51,6 @@ from motorlike.wrappers.cursor import _BaseCursor, _Document
 __all__ = [
     "AsyncIOMotorChangeStream",
     "AsyncIOMotorClient",
-    "AsyncIOMotorClientEncryption",
     "AsyncIOMotorClientSession",
     "AsyncIOMotorCollection",
     "AsyncIOMotorCommandCursor",
@@ -927,75 +922,3 @@ class AsyncIOMotorGridOut(Wrapper):
     async def stream_to_handler(self, request_handler: Any) -> None: ...
 
 class AsyncIOMotorGridOutCursor(AsyncIOMotorCursor[AsyncIOMotorGridOut]): ...
-
-class AsyncIOMotorClientEncryption(Wrapper, Generic[_DocumentType]):
-    def add_key_alt_name(self, id: Binary, key_alt_name: str) -> Future[Any]: ...
-    def close(self) -> Future[None]: ...
-    def create_data_key(
-        self,
-        kms_provider: str,
-        master_key: Mapping[str, Any] | None = None,
-        key_alt_names: Sequence[str] | None = None,
-        key_material: bytes | None = None,
-    ) -> Future[Binary]: ...
-    def decrypt(self, value: Binary) -> Future[Any]: ...
-    def delete_key(self, id: Binary) -> Future[DeleteResult]: ...
-    def encrypt_expression(
-        self,
-        expression: Mapping[str, Any],
-        algorithm: str,
-        key_id: Binary | UUID | None = None,
-        key_alt_name: str | None = None,
-        query_type: str | None = None,
-        contention_factor: int | None = None,
-        range_opts: RangeOpts | None = None,
-    ) -> Future[RawBSONDocument]: ...
-    def get_key(self, id: Binary) -> Future[RawBSONDocument | None]: ...
-    def get_key_by_alt_name(self, key_alt_name: str) -> Future[RawBSONDocument | None]: ...
-    def get_keys(self) -> Future[AsyncIOMotorCursor[RawBSONDocument]]: ...
-    def remove_key_alt_name(
-        self, id: Binary, key_alt_name: str
-    ) -> Future[RawBSONDocument | None]: ...
-    def rewrap_many_data_key(
-        self,
-        filter: Mapping[str, Any],
-        provider: str | None = None,
-        master_key: Mapping[str, Any] | None = None,
-    ) -> Future[RewrapManyDataKeyResult]: ...
-    def __init__(
-        self,
-        kms_providers: Mapping[str, Any],
-        key_vault_namespace: str,
-        key_vault_client: AsyncIOMotorClient[_DocumentTypeArg],
-        codec_options: CodecOptions[_DocumentTypeArg],
-        io_loop: Any = None,
-        kms_tls_options: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None: ...
-    @property
-    def io_loop(self) -> Any: ...
-    def get_io_loop(self) -> Any: ...
-    def encrypt(
-        self,
-        value: Any,
-        algorithm: str,
-        key_id: Binary | UUID | None = None,
-        key_alt_name: str | None = None,
-        query_type: str | None = None,
-        contention_factor: int | None = None,
-        range_opts: RangeOpts | None = None,
-        string_opts: StringOpts | None = None,
-        **kwargs: Any,
-    ) -> Future[Binary]: ...
-    def create_encrypted_collection(
-        self,
-        database: AsyncIOMotorDatabase[_DocumentTypeArg],
-        name: str,
-        encrypted_fields: Mapping[str, Any],
-        kms_provider: str | None = None,
-        master_key: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Future[tuple[AsyncIOMotorCollection[_DocumentTypeArg], Mapping[str, Any]]]: ...
-    def __hash__(self) -> int: ...
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(self, *exc_info: object) -> None: ...
