@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from asyncio import CancelledError, Future
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -22,6 +23,7 @@ from pymongo.errors import InvalidOperation
 
 from motorlike.declare import Wrapper
 from motorlike.green.hub import GreenFuture, wait
+from motorlike.pace import Pace
 
 __all__ = ["TAILABLE", "Batches", "start_unseen"]
 
@@ -71,13 +73,13 @@ class Batches(Wrapper, Generic[_Document]):
             return False
         return not batch.done() or (not self._is_awaited and batch.exception() is not None)
 
-    def _fetch(self) -> Future[int]:
-        """Get the next batch; return a Future of its size."""
+    def _fetch(self, wanted: int = 0) -> Future[int]:
+        """Get the next batch, of *wanted* documents; return a Future of its size."""
         if not self._is_batch_to_come:
             if not self._has_more:
                 raise InvalidOperation("the cursor is exhausted or closed: there is no next batch")
             self.started = True
-            self._batch = self._binding.spawn(self._refresh, (), {})
+            self._batch = self._start_fetch(wanted)
         self._is_awaited = True
         batch = self._batch
         assert batch is not None
@@ -85,6 +87,19 @@ class Batches(Wrapper, Generic[_Document]):
             # Its error would hold the cursor, and the cursor it.
             self._batch = None
         return batch
+
+    def _start_fetch(self, wanted: int) -> GreenFuture[int]:
+        delegate = self.delegate
+        given = delegate._batch_size
+        if given or not wanted:
+            return self._binding.spawn(self._refresh, (), {})
+        # PyMongo looks at it before it first waits, and that is before spawn()
+        # returns. A clone must not take it for the user's.
+        delegate._batch_size = wanted
+        try:
+            return self._binding.spawn(self._refresh, (), {})
+        finally:
+            delegate._batch_size = given
 
     def _refresh(self) -> int:
         size: int = self._ask(self.delegate._refresh)
@@ -119,13 +134,13 @@ class Batches(Wrapper, Generic[_Document]):
                 "missing: make a new one, or rewind() that of a query"
             )
 
-    async def _get_more(self) -> bool:
+    async def _get_more(self, wanted: int = 0) -> bool:
         """Wait for the next batch; return whether to look for documents again."""
         self._check_whole()
         if not self._has_more:
             return False
         try:
-            return bool(await self._fetch()) or self._goes_on_after_empty_batch
+            return bool(await self._fetch(wanted)) or self._goes_on_after_empty_batch
         except CancelledError:
             task = asyncio.current_task()
             if task is None or not task.cancelling():
@@ -140,18 +155,28 @@ class Batches(Wrapper, Generic[_Document]):
 
     async def _documents(self) -> AsyncGenerator[_Document]:
         yield None  # type: ignore[misc]  # taken by `start_unseen`
+        pace = Pace()
         is_consumed = False
+        since = 0.0
         while True:
-            # Many cursors are left in their first batch: nothing is read ahead of that.
-            if is_consumed and not self._held and self._may_read_ahead():
-                self._read_ahead()
+            if not self._held and self._may_read_ahead():
+                if not self.delegate._batch_size:
+                    pace.weigh(self.delegate._data[0])
+                # Many cursors are left in their first batch: nothing is read ahead of that.
+                if is_consumed:
+                    since = time.monotonic()
+                    self._read_ahead(pace.size)
             ready = self._ready
             if ready:
                 while ready:
                     yield ready.popleft()
                 is_consumed = True
-            elif not await self._get_more():
+                continue
+            is_ahead = self._is_batch_to_come
+            if not await self._get_more(pace.size):
                 return
+            if is_ahead:
+                pace.note_wait(len(self.delegate._data), time.monotonic() - since)
 
     def _may_read_ahead(self) -> bool:
         delegate = self.delegate
@@ -173,11 +198,11 @@ class Batches(Wrapper, Generic[_Document]):
             or _csot.get_timeout() is not None
         )
 
-    def _read_ahead(self) -> None:
+    def _read_ahead(self, wanted: int) -> None:
         """Start the next fetch, while the documents of the last one are read."""
         self._held, self.delegate._data = self.delegate._data, deque()
         self._is_awaited = False
-        self._batch = self._binding.spawn(self._refresh, (), {})
+        self._batch = self._start_fetch(wanted)
         self._batch.add_done_callback(_keep_quiet)
 
     def _rejoin(self) -> None:

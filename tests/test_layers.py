@@ -45,6 +45,7 @@ FLOORS = {
     "motorlike.driver": 2,
     "motorlike.declare": 3,
     "motorlike.batches": 3,
+    "motorlike.pace": 3,
     "motorlike.libraries": 3,
     "motorlike.loops": 3,
     "motorlike.wrappers": 4,

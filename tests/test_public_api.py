@@ -213,6 +213,9 @@ PUBLIC = {
         MotorGridOutCursor MotorLatentCommandCursor MotorRawBatchCommandCursor
         MotorRawBatchCursor
     """,
+    "motorlike.pace": """
+        Pace
+    """,
     "motorlike.pool": """
         ConnectionPool MappedPool PoolClosed PoolError PoolStats PoolTimeout retry TooManyWaiters
     """,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +16,8 @@ import pytest
 from pymongo import CursorType
 from pymongo.errors import InvalidOperation, OperationFailure
 
-from motorlike import MotorClient, MotorGridFSBucket, MotorGridOut
+from motorlike import MotorClient, MotorGridFSBucket, MotorGridOut, batches
+from motorlike.pace import Pace
 from motorlike.testing.mongod import Deployment
 from tests.integration.support import (
     CommandLog,
@@ -632,5 +634,167 @@ def test_a_storm_of_broken_iterations_loses_nothing_and_leaves_nothing(
             await eventually(lambda: open_cursors(synchronous, seeded) == 0)
             # The client itself kills those that were dropped.
             await eventually(lambda: pool_of(r.client).active_sockets == 0)
+
+    run(main())
+
+
+# -- how much at a time ---------------------------------------------------------
+
+LARGE = 4000
+LARGE_IDS = list(range(1200))
+
+
+@pytest.fixture
+def large(synchronous: Any, database_name: str) -> str:
+    """The name of a database whose collection `items` has 4.8 MB in documents of 4 kB."""
+    synchronous[database_name].items.insert_many({"_id": i, "x": "y" * LARGE} for i in LARGE_IDS)
+    return database_name
+
+
+def sizes(r: Reading) -> list[int | None]:
+    """The batch sizes that a client has asked for, after the first batches."""
+    events = r.log.started_events
+    return [each.command.get("batchSize") for each in events if each.command_name == "getMore"]
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_an_iteration_asks_for_a_megabyte_at_a_time(how: str, mongod_uri: str, large: str) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, large) as r:
+            cursor = r.items.find() if how == "find" else r.items.aggregate([])
+            found = []
+            async for document in cursor:
+                found.append(document["_id"])
+                # Nobody waits for what was ready before.
+                if r.log.names[-1] == "getMore" and len(r.log.succeeded_events) < len(r.log.names):
+                    await eventually(lambda: len(r.log.succeeded_events) == len(r.log.names))
+            assert found == LARGE_IDS
+            asked = sizes(r)
+            assert len(asked) == 5
+            assert {round((size or 0) * LARGE / (1 << 20), 1) for size in asked} == {1.0}
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", [*WAYS[1:], by_try_next])
+def test_other_ways_through_a_cursor_let_the_server_choose(
+    way: Way, mongod_uri: str, large: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, large) as r:
+            cursor = r.items.aggregate([]) if way is by_try_next else r.items.find()
+            assert len(await way(cursor)) == len(LARGE_IDS)
+            assert sizes(r) == [None]
+
+    run(main())
+
+
+@pytest.mark.parametrize("block", [_timeout, _session, _bound_session, _socket_request])
+def test_where_nothing_is_read_ahead_the_server_chooses(
+    block: Any, mongod_uri: str, large: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, large) as r, block(r) as options:
+            assert len(await by_iterating(r.items.find(**options))) == len(LARGE_IDS)
+            assert sizes(r) == [None]
+
+    run(main())
+
+
+def test_a_batch_size_of_the_users_is_kept(mongod_uri: str, large: str) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, large) as r:
+            for cursor in (
+                r.items.find(batch_size=500),
+                r.items.find().batch_size(500),
+                r.items.aggregate([], batchSize=500),
+            ):
+                del r.log.started_events[:]
+                assert len(await by_iterating(cursor)) == len(LARGE_IDS)
+                assert sizes(r) == [500, 500]
+
+    run(main())
+
+
+def test_a_batch_size_that_is_set_amid_an_iteration_holds_from_then_on(
+    mongod_uri: str, large: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, large) as r:
+            cursor = await r.items.aggregate([])
+            found = 0
+            async for document in cursor:
+                found += 1
+                if document["_id"] == 200:
+                    await eventually(lambda: len(r.log.succeeded_events) == len(r.log.names))
+                    cursor.batch_size(150)
+            assert found == len(LARGE_IDS)
+            asked = sizes(r)
+            assert len(asked) > 5
+            assert asked[0] == asked[1] != 150
+            assert set(asked[2:]) == {150}
+
+    run(main())
+
+
+def test_how_long_a_batch_took_is_measured_from_its_request(
+    mongod: Deployment, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[tuple[int, float]] = []
+
+    class Watched(Pace):
+        def note_wait(self, count: int, seconds: float) -> None:
+            waits.append((count, seconds))
+
+    monkeypatch.setattr(batches, "Pace", Watched)
+
+    async def main() -> None:
+        async with reading(mongod.uri, large) as r, slowly(mongod, after=1, milliseconds=60):
+            assert len(await by_iterating(r.items.find())) == len(LARGE_IDS)
+            # The first fetch was not ahead of anything.
+            assert [count for count, _ in waits] == [*sizes(r)[1:-1], waits[-1][0]]
+            assert all(0.05 < seconds < 5 for _, seconds in waits)
+
+    run(main())
+
+
+def test_a_limit_holds_for_an_iteration_that_asks_for_less(mongod_uri: str, large: str) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, large) as r:
+            for limit in (101, 102, 400, 1200, 1300):
+                found = await by_iterating(r.items.find().limit(limit))
+                assert [each["_id"] for each in found] == LARGE_IDS[:limit]
+
+    run(main())
+
+
+def test_a_copy_of_a_cursor_amid_its_iteration_asks_for_no_size(
+    mongod_uri: str, large: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, large) as r:
+            cursor = r.items.find()
+            async for document in cursor:
+                if document["_id"] in (50, 101, 150, 400):
+                    for other in (cursor.clone(), copy.copy(cursor), copy.deepcopy(cursor)):
+                        assert other.delegate._batch_size == 0
+                assert cursor.delegate._batch_size == 0
+            del r.log.started_events[:]
+            assert len(await cursor.rewind().to_list()) == len(LARGE_IDS)
+            assert sizes(r) == [None]
+
+    run(main())
+
+
+def test_far_from_the_server_an_iteration_asks_for_more_and_more(
+    mongod: Deployment, large: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, large) as r, slowly(mongod, after=0, milliseconds=60):
+            assert len(await by_iterating(r.items.find())) == len(LARGE_IDS)
+            asked = [size or 0 for size in sizes(r)]
+            assert len(asked) < 5
+            assert asked[0] == asked[1]
+            assert asked[2] >= 2 * asked[1] - 2
 
     run(main())

@@ -1,0 +1,87 @@
+"""How many documents an iteration asks for at a time, where its user leaves that open.
+
+By itself a server fills a batch up to 16 MB. So much is decoded in one go while
+everything else on the loop waits, and has left the processor's caches before it
+is looked at: batches of a megabyte are iterated half as fast again. With a server
+far away more at a time is faster all the same, and then that is what is asked for.
+
+Rule: this chooses batch sizes and nothing else; what is found does not depend on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bson
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+
+__all__ = ["Pace"]
+
+_GOAL_BYTES = 1024 * 1024
+
+# The server's own limit. From there on it has its way.
+_MOST_BYTES = 16 * _GOAL_BYTES
+
+# However large they are: a batch of one or two would be all waiting.
+_LEAST_DOCUMENTS = 16
+
+# A batch twice as large has to bring so many times the documents a second.
+_GAIN = 1.25
+
+_OPTIONS: CodecOptions[Any] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
+
+
+class Pace:
+    """The batch size of one iteration.
+
+    Attributes:
+        size: Documents to ask for; 0 lets the server choose.
+    """
+
+    __slots__ = ("_bytes", "_documents", "_goal_bytes", "_is_settled", "_rate", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._goal_bytes = _GOAL_BYTES
+        # Of the documents that were weighed.
+        self._bytes = 0
+        self._documents = 0
+        # Documents a second, when the goal was last raised.
+        self._rate = 0.0
+        self._is_settled = False
+
+    def weigh(self, document: Any) -> None:  # `Any`: what the cursor decodes to
+        """Take *document* for a typical one of those that follow."""
+        try:
+            self._bytes += len(bson.encode(document, codec_options=_OPTIONS))
+        except (BSONError, OverflowError, TypeError, ValueError):
+            # It has values that the application's own codec options made, or is
+            # a raw batch, of which nobody knows how many documents are in it.
+            return
+        self._documents += 1
+        self._set_size()
+
+    def note_wait(self, count: int, seconds: float) -> None:
+        """Learn that a batch had to be waited for: *count* documents, *seconds* after the request.
+
+        As long as larger ones bring more a second, it is the way that takes the time,
+        and not the work at its ends.
+        """
+        if self._is_settled or not self._documents:
+            return
+        rate = count / max(seconds, 1e-9)
+        if rate >= _GAIN * self._rate:
+            self._rate = rate
+            self._goal_bytes *= 2
+        else:
+            self._is_settled = True
+            self._goal_bytes //= 2
+        self._set_size()
+
+    def _set_size(self) -> None:
+        if self._goal_bytes >= _MOST_BYTES:
+            self.size = 0
+        else:
+            self.size = max(self._goal_bytes * self._documents // self._bytes, _LEAST_DOCUMENTS)

@@ -1,0 +1,132 @@
+"""How many documents an iteration asks for, from what it has seen and waited."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+import bson
+import pytest
+from bson.raw_bson import RawBSONDocument
+
+from motorlike.pace import Pace
+
+MB = 1024 * 1024
+
+
+def document(size: int) -> dict[str, Any]:
+    """A document of *size* bytes of BSON."""
+    made = {"x": "y" * (size - len(bson.encode({"x": ""})))}
+    assert len(bson.encode(made)) == size
+    return made
+
+
+def paced(size: int = 1024) -> Pace:
+    pace = Pace()
+    pace.weigh(document(size))
+    return pace
+
+
+def test_before_a_document_was_seen_the_server_chooses() -> None:
+    assert Pace().size == 0
+
+
+@pytest.mark.parametrize(("size", "count"), [(64, MB // 64), (1024, 1024), (4096, 256)])
+def test_a_batch_is_a_megabyte(size: int, count: int) -> None:
+    assert paced(size).size == count
+
+
+@pytest.mark.parametrize("size", [100 * 1024, MB, 16 * MB])
+def test_of_large_documents_no_fewer_than_sixteen_are_asked_for(size: int) -> None:
+    assert paced(size).size == 16
+
+
+def test_documents_of_different_sizes_count_by_their_mean() -> None:
+    pace = paced(64)
+    pace.weigh(document(1984))
+    assert pace.size == 1024
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        uuid.uuid4(),
+        datetime.datetime.now(datetime.UTC),
+        bson.ObjectId(),
+        b"raw",
+        None,
+        1.5,
+        {"a": 1},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_of_all_kinds_are_weighed(value: object) -> None:
+    pace = Pace()
+    pace.weigh({"value": value})
+    assert pace.size == MB // len(
+        bson.encode({"value": value}, codec_options=bson.CodecOptions(uuid_representation=4))
+    )
+
+
+def test_a_document_that_was_not_decoded_is_weighed_too() -> None:
+    pace = Pace()
+    pace.weigh(RawBSONDocument(bson.encode(document(2048))))
+    assert pace.size == 512
+
+
+@pytest.mark.parametrize("value", [object(), 1 << 70, {1: 2}, "\ud800"], ids=repr)
+def test_what_cannot_be_weighed_leaves_the_size_as_it_was(value: object) -> None:
+    pace = Pace()
+    pace.weigh({"value": value})
+    assert pace.size == 0
+    pace.weigh(document(1024))
+    pace.weigh({"value": value})
+    assert pace.size == 1024
+
+
+def test_a_raw_batch_is_no_document() -> None:
+    pace = Pace()
+    pace.weigh(bson.encode(document(1024)))
+    assert pace.size == 0
+
+
+def test_while_larger_batches_come_faster_they_grow_until_the_server_chooses() -> None:
+    pace = paced()
+    sizes = []
+    for _ in range(7):
+        # No batch is larger than 16 MB.
+        pace.note_wait(pace.size or 16 * 1024, 0.05)
+        sizes.append(pace.size)
+    assert sizes == [2048, 4096, 8192, 0, 0, 0, 0]
+
+
+def test_a_batch_that_comes_no_faster_settles_the_size_before_it() -> None:
+    pace = paced()
+    pace.note_wait(1024, 0.001)
+    assert pace.size == 2048
+    pace.note_wait(2048, 0.0018)
+    assert pace.size == 1024
+    pace.note_wait(1024, 0.0001)
+    assert pace.size == 1024
+
+
+def test_a_settled_size_still_follows_the_documents() -> None:
+    pace = paced()
+    pace.note_wait(1024, 1)
+    pace.note_wait(2048, 2)
+    pace.weigh(document(3072))
+    assert pace.size == 512
+
+
+def test_a_wait_for_nothing_weighed_changes_nothing() -> None:
+    pace = Pace()
+    pace.note_wait(100, 1)
+    pace.weigh(document(1024))
+    assert pace.size == 1024
+
+
+def test_a_clock_that_stood_still_is_no_error() -> None:
+    pace = paced()
+    pace.note_wait(1024, 0)
+    assert pace.size == 2048
