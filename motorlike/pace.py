@@ -1,9 +1,9 @@
 """How many documents an iteration asks for at a time, where its user leaves that open.
 
 By itself a server fills a batch up to 16 MB. So much is decoded in one go while
-everything else on the loop waits, and has left the processor's caches before it
-is looked at: batches of a megabyte are iterated half as fast again. With a server
-far away more at a time is faster all the same, and then that is what is asked for.
+everything else on the loop waits, and in memory that is faulted in for it, page by
+page, until the process has grown enough to keep it. With a server far away more at
+a time is faster all the same, and then that is what is asked for.
 
 Rule: this chooses batch sizes and nothing else; what is found does not depend on it.
 """
