@@ -1,6 +1,6 @@
 """An idle connection's way out of its pool and back, where nothing can hold it up.
 
-PyMongo's `_get_conn` and `checkin` take seven locks for an operation, one after
+PyMongo's `_get_conn` and `checkin` take six locks for an operation, one after
 the other, because another thread might come in between. On a loop nobody does:
 where a sound connection lies ready, what they do comes down to a few assignments.
 
