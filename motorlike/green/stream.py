@@ -23,14 +23,14 @@ from motorlike.green.readiness import EventStream, remaining_seconds
 
 __all__ = ["GreenStream", "PlainStream"]
 
-# Read ahead up to this much: a reply's header and body come in one system
-# call. Larger bodies go straight into the driver's own buffer.
+# Read ahead so much: a reply's header and body come in one call. Larger bodies go
+# straight into the driver's own buffer.
 _READ_AHEAD_BYTES = 16 * 1024
-
 _SEND_CHUNK_BYTES = 256 * 1024
 
-# A large transfer gives the loop its turn after this much.
+# A large transfer gives the loop its turn after so much. What is sent is still in the caches.
 _TURN_BYTES = 1024 * 1024
+_SEND_TURN_BYTES = 4 * 1024 * 1024
 
 # What is held must find room in the kernel's buffer, however small that is.
 _HELD_BYTES = 4 * 1024
@@ -282,7 +282,7 @@ class GreenStream(EventStream):
     def _send_in_turn(self, data: memoryview, timeout: float | None) -> memoryview:
         """Send what the kernel takes and one turn of the loop may send; return the rest."""
         sent_in_turn = 0
-        while data and (sent_in_turn < _TURN_BYTES or timeout == 0):
+        while data and (sent_in_turn < _SEND_TURN_BYTES or timeout == 0):
             sent = self._transmit(data[:_SEND_CHUNK_BYTES])
             if sent:
                 data = data[sent:]
