@@ -2,7 +2,8 @@
 
 PyMongo's cursor replaces its documents by those of the next batch, and asks
 for that only when it has none left. So while a batch is read ahead, the
-documents before it are held here.
+documents before it are held here. A batch that was read ahead is decoded when
+its turn has come, while the server makes the one after it.
 
 Rule: a cursor has one fetch at a time, whoever waits for it.
 """
@@ -21,8 +22,9 @@ from typing import Any, Generic, TypeVar
 from pymongo import _csot
 from pymongo.errors import InvalidOperation
 
+from motorlike import driver
 from motorlike.declare import Wrapper
-from motorlike.green.hub import GreenFuture, wait
+from motorlike.green.hub import GreenFuture, current_hub, wait
 from motorlike.pace import Pace
 
 __all__ = ["TAILABLE", "Batches", "start_unseen"]
@@ -42,12 +44,19 @@ class Batches(Wrapper, Generic[_Document]):
     # A query ends with an empty batch; a command's cursor with its id.
     _goes_on_after_empty_batch = False
 
+    # Whether the documents are what the delegate decodes.
+    _may_pack = True
+
     # No defaults on the class: umongo's cursors are subclasses that pass what they
     # do not find, and what is set, to another cursor.
     def __init__(self, delegate: Any) -> None:
         self.delegate = delegate
         # What is to be read before the delegate's own documents.
         self._held: deque[_Document] = deque()
+        # What is to be read between these two, not decoded yet.
+        self._packed: driver.Packed | None = None
+        # When the fetch ahead began, on the monotonic clock.
+        self._asked_at = 0.0
         # Whether a fetch goes on, or was cancelled. PyMongo closes the cursor then,
         # and would say of the documents that are missing that there are none.
         self._is_fetching = False
@@ -59,11 +68,35 @@ class Batches(Wrapper, Generic[_Document]):
     @property
     def _ready(self) -> deque[_Document]:
         """The documents that are there, to be taken from the left."""
-        return self._held or self.delegate._data
+        return self._held or self.delegate._data or self._unpack()
+
+    def _unpack(self) -> deque[_Document]:
+        """Decode what was read ahead, and hold it."""
+        packed, self._packed = self._packed, None
+        if packed is None:
+            return self._held
+        delegate = self.delegate
+        try:
+            documents = packed.documents(delegate)
+        except BaseException:
+            self._break_off()
+            raise
+        if hasattr(delegate, "_retrieved"):
+            # PyMongo has counted the batch as one.
+            delegate._retrieved += len(documents) - 1
+        self._held = deque(documents)
+        return self._held
+
+    def _break_off(self) -> None:
+        """Close PyMongo's cursor, as it does itself when it cannot decode a batch."""
+        if self._batch is not None and self._is_batch_to_come:
+            self._batch.cancel()
+        self.delegate._die_no_lock()
+        self.delegate._data.clear()
 
     @property
     def _has_more(self) -> bool:
-        return bool(self._held or self.delegate.alive or self._is_batch_to_come)
+        return bool(self._held or self._packed or self.delegate.alive or self._is_batch_to_come)
 
     @property
     def _is_batch_to_come(self) -> bool:
@@ -88,21 +121,33 @@ class Batches(Wrapper, Generic[_Document]):
             self._batch = None
         return batch
 
-    def _start_fetch(self, wanted: int) -> GreenFuture[int]:
+    def _start_fetch(
+        self, wanted: int, refresh: Callable[[], int] | None = None
+    ) -> GreenFuture[int]:
         delegate = self.delegate
         given = delegate._batch_size
+        refresh = refresh or self._refresh
         if given or not wanted:
-            return self._binding.spawn(self._refresh, (), {})
+            return self._binding.spawn(refresh, (), {})
         # PyMongo looks at it before it first waits, and that is before spawn()
         # returns. A clone must not take it for the user's.
         delegate._batch_size = wanted
         try:
-            return self._binding.spawn(self._refresh, (), {})
+            return self._binding.spawn(refresh, (), {})
         finally:
             delegate._batch_size = given
 
     def _refresh(self) -> int:
         size: int = self._ask(self.delegate._refresh)
+        return size
+
+    def _refresh_packed(self) -> int:
+        delegate = self.delegate
+        with driver.leaving_packed(delegate, _is_alone):
+            size = self._refresh()
+        data = delegate._data
+        if delegate is self.delegate and data and isinstance(data[0], driver.Packed):
+            self._packed = data.popleft()
         return size
 
     def _ask(self, ask: Callable[..., Any], *args: Any) -> Any:
@@ -139,6 +184,8 @@ class Batches(Wrapper, Generic[_Document]):
         self._check_whole()
         if not self._has_more:
             return False
+        if self._packed is not None:
+            return bool(self._unpack())
         try:
             return bool(await self._fetch(wanted)) or self._goes_on_after_empty_batch
         except CancelledError:
@@ -157,31 +204,42 @@ class Batches(Wrapper, Generic[_Document]):
         yield None  # type: ignore[misc]  # taken by `start_unseen`
         pace = Pace()
         is_consumed = False
-        since = 0.0
         while True:
             if not self._held and self._may_read_ahead():
-                if not self.delegate._batch_size:
-                    pace.weigh(self.delegate._data[0])
                 # Many cursors are left in their first batch: nothing is read ahead of that.
-                if is_consumed:
-                    since = time.monotonic()
-                    self._read_ahead(pace.size)
+                self._begin_batch(pace, reads_ahead=is_consumed)
             ready = self._ready
             if ready:
                 while ready:
                     yield ready.popleft()
                 is_consumed = True
                 continue
-            is_ahead = self._is_batch_to_come
+            since = time.monotonic() if self._is_batch_to_come else None
             if not await self._get_more(pace.size):
                 return
-            if is_ahead:
-                pace.note_wait(len(self.delegate._data), time.monotonic() - since)
+            if since is not None:
+                self._note_wait(pace, since)
+
+    def _begin_batch(self, pace: Pace, *, reads_ahead: bool) -> None:
+        packed = self._packed
+        if packed is None and not self.delegate._batch_size:
+            pace.weigh(self.delegate._data[0])
+        if reads_ahead:
+            self._read_ahead(pace.size)
+        if packed is not None:
+            # Now that the server is at work.
+            pace.add(len(self._unpack()), packed.size)
+
+    def _note_wait(self, pace: Pace, since: float) -> None:
+        now = time.monotonic()
+        packed = self._packed
+        count = pace.count(packed.size) if packed else len(self.delegate._data)
+        pace.note_wait(count, now - self._asked_at, now - since)
 
     def _may_read_ahead(self) -> bool:
         delegate = self.delegate
         return not (
-            not delegate._data
+            not (delegate._data or self._packed)
             or not delegate.cursor_id
             or delegate._killed
             or self._is_batch_to_come
@@ -202,7 +260,8 @@ class Batches(Wrapper, Generic[_Document]):
         """Start the next fetch, while the documents of the last one are read."""
         self._held, self.delegate._data = self.delegate._data, deque()
         self._is_awaited = False
-        self._batch = self._start_fetch(wanted)
+        self._asked_at = time.monotonic()
+        self._batch = self._start_fetch(wanted, self._refresh_packed if self._may_pack else None)
         self._batch.add_done_callback(_keep_quiet)
 
     def _rejoin(self) -> None:
@@ -212,6 +271,7 @@ class Batches(Wrapper, Generic[_Document]):
             wait(self._fetch())
         # It may have been lost with its loop.
         self._check_whole()
+        held.extend(self._unpack())
         self._held = held
         if self._held:
             self._held.extend(self.delegate._data)
@@ -239,9 +299,19 @@ class Batches(Wrapper, Generic[_Document]):
         """Leave PyMongo's cursor to a fetch that runs, and go on with a copy."""
         batch, self._batch = self._batch, None
         self._held.clear()
+        self._packed = None
         self.delegate._data.clear()
         if batch is not None and (batch.cancelled() or not batch.done()):
             self.delegate = self.delegate.clone()
+
+
+def _is_alone() -> bool:
+    """Whether the server would have nothing to do while a batch is decoded.
+
+    In company it has, and what is decoded as an event comes in slices.
+    """
+    # One may be a monitor's, whose answer takes up to ten seconds.
+    return current_hub().outbox.awaited <= 1
 
 
 def _is_lost(batch: GreenFuture[int]) -> bool:

@@ -40,7 +40,15 @@ class Pace:
         size: Documents to ask for; 0 lets the server choose.
     """
 
-    __slots__ = ("_bytes", "_documents", "_goal_bytes", "_is_settled", "_rate", "size")
+    __slots__ = (
+        "_bytes",
+        "_documents",
+        "_goal_bytes",
+        "_is_settled",
+        "_is_trying",
+        "_rate",
+        "size",
+    )
 
     def __init__(self) -> None:
         self.size = 0
@@ -50,35 +58,61 @@ class Pace:
         self._documents = 0
         # Documents a second, when the goal was last raised.
         self._rate = 0.0
+        # Whether the goal has just been raised, and not been seen to help.
+        self._is_trying = False
         self._is_settled = False
 
     def weigh(self, document: Any) -> None:  # `Any`: what the cursor decodes to
         """Take *document* for a typical one of those that follow."""
         try:
-            self._bytes += len(bson.encode(document, codec_options=_OPTIONS))
+            size = len(bson.encode(document, codec_options=_OPTIONS))
         except (BSONError, OverflowError, TypeError, ValueError):
             # It has values that the application's own codec options made, or is
             # a raw batch, of which nobody knows how many documents are in it.
             return
-        self._documents += 1
+        self.add(1, size)
+
+    def add(self, count: int, size: int) -> None:
+        """Take *count* documents of *size* bytes altogether for typical ones."""
+        self._documents += count
+        self._bytes += size
         self._set_size()
 
-    def note_wait(self, count: int, seconds: float) -> None:
-        """Learn that a batch had to be waited for: *count* documents, *seconds* after the request.
+    def count(self, size: int) -> float:
+        """Return about how many documents are in *size* bytes."""
+        return size * self._documents / self._bytes if self._bytes else 0.0
+
+    def note_wait(self, count: float, seconds: float, waited: float) -> None:
+        """Learn that a batch had to be waited for.
 
         As long as larger ones bring more a second, it is the way that takes the time,
         and not the work at its ends.
+
+        Args:
+            count: How many documents have come.
+            seconds: How long after the request.
+            waited: How much of that time the iteration had nothing else to do.
         """
         if self._is_settled or not self._documents:
             return
         rate = count / max(seconds, 1e-9)
-        if rate >= _GAIN * self._rate:
+        if waited < seconds / 2:
+            # At work for most of the time, it would not be faster with more.
+            if self._is_trying:
+                self._go_back()
+        elif rate >= _GAIN * self._rate:
             self._rate = rate
             self._goal_bytes *= 2
+            self._is_trying = True
         else:
+            self._go_back()
             self._is_settled = True
-            self._goal_bytes //= 2
         self._set_size()
+
+    def _go_back(self) -> None:
+        self._rate = 0.0
+        self._goal_bytes //= 2
+        self._is_trying = False
 
     def _set_size(self) -> None:
         if self._goal_bytes >= _MOST_BYTES:

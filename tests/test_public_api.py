@@ -69,7 +69,8 @@ PUBLIC = {
         CannotRun listening serving Site
     """,
     "motorlike.driver": """
-        Binding close destination discard load MongoClient source TESTED_VERSIONS
+        Binding close destination discard leaving_packed load MongoClient Packed source
+        TESTED_VERSIONS
     """,
     "motorlike.driver.binding": """
         Binding
@@ -97,6 +98,9 @@ PUBLIC = {
     """,
     "motorlike.driver.only_server": """
         OnlyServer
+    """,
+    "motorlike.driver.packed": """
+        Packed leaving_packed
     """,
     "motorlike.driver.pool": """
         FairPool

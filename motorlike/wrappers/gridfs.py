@@ -36,6 +36,9 @@ DEFAULT_CHUNK_SIZE: int = driver.load("gridfs.grid_file_shared").DEFAULT_CHUNK_S
 class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
     """The files that a bucket's `find` finds, for ``async for``."""
 
+    # Files are made of the documents as these arrive.
+    _may_pack = False
+
     @classmethod
     def _wrap(cls, delegate: Any, parent: Any) -> Self:
         return cls(delegate, parent.collection)

@@ -13,10 +13,13 @@ from typing import Any
 import bson
 import pymongo
 import pytest
+from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
 from pymongo import CursorType
 from pymongo.errors import InvalidOperation, OperationFailure
 
 from motorlike import MotorClient, MotorGridFSBucket, MotorGridOut, batches
+from motorlike.driver import packed
 from motorlike.pace import Pace
 from motorlike.testing.mongod import Deployment
 from tests.integration.support import (
@@ -35,6 +38,15 @@ IDS = list(range(28))
 # In the second batch: the third one is being read then.
 MIDWAY = IDS[:7]
 APP = "reads ahead"
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["packed", "decoded"])
+def packs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether batches that are read ahead are decoded later, also where commands are logged."""
+    if request.param:
+        monkeypatch.setattr(packed, "_is_watched", lambda client: False)
+    chosen: bool = request.param
+    return chosen
 
 
 @pytest.fixture
@@ -740,11 +752,11 @@ def test_a_batch_size_that_is_set_amid_an_iteration_holds_from_then_on(
 def test_how_long_a_batch_took_is_measured_from_its_request(
     mongod: Deployment, large: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits: list[tuple[int, float]] = []
+    waits: list[tuple[float, float, float]] = []
 
     class Watched(Pace):
-        def note_wait(self, count: int, seconds: float) -> None:
-            waits.append((count, seconds))
+        def note_wait(self, count: float, seconds: float, waited: float) -> None:
+            waits.append((count, seconds, waited))
 
     monkeypatch.setattr(batches, "Pace", Watched)
 
@@ -752,8 +764,11 @@ def test_how_long_a_batch_took_is_measured_from_its_request(
         async with reading(mongod.uri, large) as r, slowly(mongod, after=1, milliseconds=60):
             assert len(await by_iterating(r.items.find())) == len(LARGE_IDS)
             # The first fetch was not ahead of anything.
-            assert [count for count, _ in waits] == [*sizes(r)[1:-1], waits[-1][0]]
-            assert all(0.05 < seconds < 5 for _, seconds in waits)
+            counts = [round(count) for count, _, _ in waits]
+            assert counts[:-1] == sizes(r)[1:-1]
+            assert all(0.05 < seconds < 5 for _, seconds, _ in waits)
+            # Decoding is work, and so is what an iteration does with its documents.
+            assert all(0.03 < waited <= seconds for _, seconds, waited in waits)
 
     run(main())
 
@@ -796,5 +811,164 @@ def test_far_from_the_server_an_iteration_asks_for_more_and_more(
             assert len(asked) < 5
             assert asked[0] == asked[1]
             assert asked[2] >= 2 * asked[1] - 2
+
+    run(main())
+
+
+# -- decoded when its turn has come ---------------------------------------------
+
+
+async def fetched(r: Reading) -> None:
+    """Wait until the batch ahead has come."""
+    await eventually(lambda: len(r.log.succeeded_events) == 4)
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_a_batch_ahead_is_decoded_when_the_one_before_it_has_been_read(
+    how: str, packs: bool, mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r, getattr(r, how)() as cursor:
+            assert await take(cursor, len(MIDWAY)) == MIDWAY
+            await fetched(r)
+            assert (cursor._packed is not None) is packs
+            assert len(cursor.delegate._data) == (0 if packs else BATCH)
+            assert await take(cursor, 3) == IDS[len(MIDWAY) : 2 * BATCH]
+            assert (cursor._packed is not None) is packs
+            assert await take(cursor, 1) == [2 * BATCH]
+            assert cursor._packed is None
+
+    run(main())
+
+
+def test_the_server_is_asked_before_a_batch_is_decoded(
+    packs: bool, mongod_uri: str, seeded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = packed.Packed.documents
+    asked = []
+
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+
+            def documents(self: packed.Packed, cursor: Any) -> list[Any]:
+                asked.append(r.fetches)
+                return decode(self, cursor)
+
+            monkeypatch.setattr(packed.Packed, "documents", documents)
+            assert len(await by_iterating(r.find())) == len(IDS)
+            # The last one has none behind it.
+            assert asked == ([3, 4, 5, 5] if packs else [])
+
+    run(main())
+
+
+def test_a_cursor_tells_how_many_documents_it_has_got(mongod_uri: str, seeded: str) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            cursor = r.find()
+            assert await take(cursor, len(IDS)) == IDS
+            assert cursor.retrieved == len(IDS)
+            cursor.rewind()
+            assert cursor.retrieved == 0
+            assert await take(cursor, len(MIDWAY)) == MIDWAY
+            assert len(await by_to_list(cursor)) == len(IDS) - len(MIDWAY)
+            assert cursor.retrieved == len(IDS)
+
+    run(main())
+
+
+@pytest.mark.parametrize("limit", [1, BATCH, len(MIDWAY), 2 * BATCH, 17, len(IDS), 100])
+def test_a_limit_holds_whatever_is_read_ahead(limit: int, mongod_uri: str, seeded: str) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            found = await by_iterating(r.find(limit=limit))
+            assert [document["_id"] for document in found] == IDS[:limit]
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", [by_iterating, by_fetch, by_to_list, by_each])
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_a_batch_that_cannot_be_decoded_is_an_error_where_it_begins(
+    how: str, way: Way, mongod_uri: str, seeded: str, synchronous: Any
+) -> None:
+    # In the third batch. Other drivers, too, write what is not UTF-8.
+    evil = RawBSONDocument(bson.encode({"_id": 12, "x": "evil"}).replace(b"evil", b"ev\xffl"))
+    synchronous[seeded].items.delete_one({"_id": 12})
+    synchronous[seeded].items.insert_one(evil)
+
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            cursor = getattr(r, how)()
+            assert await take(cursor, len(MIDWAY)) == MIDWAY
+            await fetched(r)
+            if way is not by_to_list:
+                assert await take(cursor, 3) == IDS[len(MIDWAY) : 2 * BATCH]
+            with pytest.raises(InvalidBSON):
+                await way(cursor)
+            # No document behind it comes as if nothing were missing.
+            try:
+                assert await way(cursor) == []
+            except InvalidOperation as exc:
+                assert "documents are missing" in str(exc)
+            await cursor.close()
+            await eventually(lambda: open_cursors(synchronous, seeded) == 0)
+            await eventually(lambda: pool_of(r.client).active_sockets == 0)
+
+    run(main())
+
+
+def test_in_company_batches_are_decoded_as_they_come(
+    packs: bool, mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r:
+            busy = [
+                asyncio.ensure_future(r.items.find_one({"$where": "sleep(20) || false"}))
+                for _ in range(4)
+            ]
+            await asyncio.sleep(0.05)
+            cursor = r.find()
+            assert await take(cursor, len(MIDWAY)) == MIDWAY
+            await eventually(lambda: r.log.names.count("getMore") == 2)
+            await eventually(lambda: not cursor._is_batch_to_come)
+            assert not any(each.done() for each in busy)
+            assert cursor._packed is None
+            assert len(cursor.delegate._data) == BATCH
+            await asyncio.gather(*busy)
+            await cursor.close()
+
+    run(main())
+
+
+def test_listeners_are_shown_the_documents_of_a_batch_ahead(
+    mongod_uri: str, seeded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the fixture has done, so that a log may be kept of batches left packed.
+    monkeypatch.undo()
+
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            assert len(await by_iterating(r.find())) == len(IDS)
+            replies = [
+                event.reply["cursor"]["nextBatch"]
+                for event in r.log.succeeded_events
+                if event.command_name == "getMore"
+            ]
+            assert [each["_id"] for batch in replies for each in batch] == IDS[BATCH:]
+
+    run(main())
+
+
+@pytest.mark.parametrize("document_class", [dict, RawBSONDocument, bson.SON])
+def test_documents_of_all_classes_are_read_ahead(
+    document_class: type[Any], mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded, document_class=document_class) as r:
+            for cursor in (r.find(), r.aggregate()):
+                found = await by_iterating(cursor)
+                assert [document["_id"] for document in found] == IDS
+                assert {type(document) for document in found} == {document_class}
 
     run(main())

@@ -96,37 +96,77 @@ def test_while_larger_batches_come_faster_they_grow_until_the_server_chooses() -
     sizes = []
     for _ in range(7):
         # No batch is larger than 16 MB.
-        pace.note_wait(pace.size or 16 * 1024, 0.05)
+        pace.note_wait(pace.size or 16 * 1024, 0.05, 0.05)
         sizes.append(pace.size)
     assert sizes == [2048, 4096, 8192, 0, 0, 0, 0]
 
 
 def test_a_batch_that_comes_no_faster_settles_the_size_before_it() -> None:
     pace = paced()
-    pace.note_wait(1024, 0.001)
+    pace.note_wait(1024, 0.001, 0.001)
     assert pace.size == 2048
-    pace.note_wait(2048, 0.0018)
+    pace.note_wait(2048, 0.0018, 0.0018)
     assert pace.size == 1024
-    pace.note_wait(1024, 0.0001)
+    pace.note_wait(1024, 0.0001, 0.0001)
     assert pace.size == 1024
 
 
 def test_a_settled_size_still_follows_the_documents() -> None:
     pace = paced()
-    pace.note_wait(1024, 1)
-    pace.note_wait(2048, 2)
+    pace.note_wait(1024, 1, 1)
+    pace.note_wait(2048, 2, 2)
     pace.weigh(document(3072))
     assert pace.size == 512
 
 
 def test_a_wait_for_nothing_weighed_changes_nothing() -> None:
     pace = Pace()
-    pace.note_wait(100, 1)
+    pace.note_wait(100, 1, 1)
     pace.weigh(document(1024))
     assert pace.size == 1024
 
 
 def test_a_clock_that_stood_still_is_no_error() -> None:
     pace = paced()
-    pace.note_wait(1024, 0)
+    pace.note_wait(1024, 0, 0)
     assert pace.size == 2048
+
+
+def test_who_was_at_work_meanwhile_does_not_ask_for_more() -> None:
+    pace = paced()
+    pace.note_wait(1024, 0.01, 0.004)
+    assert pace.size == 1024
+    # It is no answer to whether more would be faster.
+    pace.note_wait(1024, 0.01, 0.009)
+    assert pace.size == 2048
+
+
+def test_a_trial_during_which_one_was_at_work_is_taken_back_and_may_come_again() -> None:
+    pace = paced()
+    pace.note_wait(1024, 0.01, 0.01)
+    assert pace.size == 2048
+    pace.note_wait(2048, 0.01, 0.001)
+    assert pace.size == 1024
+    pace.note_wait(1024, 0.01, 0.001)
+    assert pace.size == 1024
+    pace.note_wait(1024, 0.02, 0.02)
+    assert pace.size == 2048
+
+
+def test_what_has_been_seen_to_help_stays_when_one_is_at_work() -> None:
+    pace = paced()
+    pace.note_wait(1024, 0.01, 0.01)
+    pace.note_wait(2048, 0.01, 0.01)
+    assert pace.size == 4096
+    pace.note_wait(4096, 0.01, 0.001)
+    assert pace.size == 2048
+    pace.note_wait(2048, 0.01, 0.001)
+    assert pace.size == 2048
+
+
+def test_many_documents_count_by_their_mean_too() -> None:
+    pace = paced(64)
+    pace.add(3, 4032)
+    assert pace.size == 1024
+    assert pace.count(2048) == 2.0
+    assert Pace().count(2048) == 0.0
