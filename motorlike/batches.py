@@ -206,8 +206,14 @@ class Batches(Wrapper, Generic[_Document]):
         is_consumed = False
         while True:
             if not self._held and self._may_read_ahead():
+                packed = self._packed
+                if packed is None and not self.delegate._batch_size:
+                    pace.weigh(self.delegate._data[0])
                 # Many cursors are left in their first batch: nothing is read ahead of that.
-                self._begin_batch(pace, reads_ahead=is_consumed)
+                if is_consumed:
+                    self._read_ahead(pace.size)
+                if packed is not None:
+                    pace.add(len(self._unpack()), packed.size)
             ready = self._ready
             if ready:
                 while ready:
@@ -219,16 +225,6 @@ class Batches(Wrapper, Generic[_Document]):
                 return
             if since is not None:
                 self._note_wait(pace, since)
-
-    def _begin_batch(self, pace: Pace, *, reads_ahead: bool) -> None:
-        packed = self._packed
-        if packed is None and not self.delegate._batch_size:
-            pace.weigh(self.delegate._data[0])
-        if reads_ahead:
-            self._read_ahead(pace.size)
-        if packed is not None:
-            # Now that the server is at work.
-            pace.add(len(self._unpack()), packed.size)
 
     def _note_wait(self, pace: Pace, since: float) -> None:
         now = time.monotonic()

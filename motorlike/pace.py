@@ -93,7 +93,8 @@ class Pace:
             seconds: How long after the request.
             waited: How much of that time the iteration had nothing else to do.
         """
-        if self._is_settled or not self._documents:
+        # Another task that shares the cursor may have taken what came.
+        if self._is_settled or not self._documents or not count:
             return
         rate = count / max(seconds, 1e-9)
         if waited < seconds / 2:

@@ -16,6 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pymongo import version_tuple
+
+from motorlike.driver.loader import TESTED_VERSIONS
+
 __all__ = ["Packed", "leaving_packed"]
 
 _LOGGER = logging.getLogger("pymongo.command")
@@ -105,9 +109,13 @@ def leaving_packed(cursor: Any, is_wanted: Callable[[], bool]) -> Iterator[None]
 def _may_be_left(cursor: Any) -> bool:
     """Whether nobody but the cursor looks at the documents, or counts them."""
     client = cursor._collection.database.client
-    return not (
+    return (
+        # Another version might decode its replies elsewhere.
+        version_tuple[:2] in TESTED_VERSIONS
         # A limit is reached by counting what has come.
-        getattr(cursor, "_limit", 0) or client._encrypter or _is_watched(client)
+        and not getattr(cursor, "_limit", 0)
+        and not client._encrypter
+        and not _is_watched(client)
     )
 
 

@@ -767,8 +767,9 @@ def test_how_long_a_batch_took_is_measured_from_its_request(
             counts = [round(count) for count, _, _ in waits]
             assert counts[:-1] == sizes(r)[1:-1]
             assert all(0.05 < seconds < 5 for _, seconds, _ in waits)
-            # Decoding is work, and so is what an iteration does with its documents.
-            assert all(0.03 < waited <= seconds for _, seconds, waited in waits)
+            assert all(waited <= seconds for _, seconds, waited in waits)
+            # Decoding is no waiting, but takes far less than the server does here.
+            assert max(waited for _, _, waited in waits) > 0.03
 
     run(main())
 
@@ -924,7 +925,7 @@ def test_in_company_batches_are_decoded_as_they_come(
     async def main() -> None:
         async with reading(mongod.uri, seeded) as r:
             busy = [
-                asyncio.ensure_future(r.items.find_one({"$where": "sleep(20) || false"}))
+                asyncio.ensure_future(r.items.find_one({"$where": "sleep(50) || false"}))
                 for _ in range(4)
             ]
             await asyncio.sleep(0.05)

@@ -132,35 +132,37 @@ def test_a_clock_that_stood_still_is_no_error() -> None:
     assert pace.size == 2048
 
 
-def test_who_was_at_work_meanwhile_does_not_ask_for_more() -> None:
+QUICK, BUSY, SLOW = (0.01, 0.01), (0.01, 0.001), (0.02, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("waits", "sizes"),
+    [
+        # Who was at work meanwhile does not ask for more; later it may.
+        ([(0.01, 0.004), (0.01, 0.009)], [1024, 2048]),
+        # A trial during which one was at work is taken back, and may come again.
+        ([QUICK, BUSY, BUSY, SLOW], [2048, 1024, 1024, 2048]),
+        # What has been seen to help stays.
+        ([QUICK, QUICK, BUSY, BUSY], [2048, 4096, 2048, 2048]),
+    ],
+)
+def test_an_iteration_that_is_at_work_asks_for_no_more(
+    waits: list[tuple[float, float]], sizes: list[int]
+) -> None:
     pace = paced()
-    pace.note_wait(1024, 0.01, 0.004)
+    found = []
+    for seconds, waited in waits:
+        pace.note_wait(pace.size, seconds, waited)
+        found.append(pace.size)
+    assert found == sizes
+
+
+def test_a_batch_that_others_have_taken_teaches_nothing() -> None:
+    pace = paced()
+    pace.note_wait(0, 0.01, 0.01)
     assert pace.size == 1024
-    # It is no answer to whether more would be faster.
-    pace.note_wait(1024, 0.01, 0.009)
-    assert pace.size == 2048
-
-
-def test_a_trial_during_which_one_was_at_work_is_taken_back_and_may_come_again() -> None:
-    pace = paced()
     pace.note_wait(1024, 0.01, 0.01)
-    assert pace.size == 2048
-    pace.note_wait(2048, 0.01, 0.001)
-    assert pace.size == 1024
-    pace.note_wait(1024, 0.01, 0.001)
-    assert pace.size == 1024
-    pace.note_wait(1024, 0.02, 0.02)
-    assert pace.size == 2048
-
-
-def test_what_has_been_seen_to_help_stays_when_one_is_at_work() -> None:
-    pace = paced()
-    pace.note_wait(1024, 0.01, 0.01)
-    pace.note_wait(2048, 0.01, 0.01)
-    assert pace.size == 4096
-    pace.note_wait(4096, 0.01, 0.001)
-    assert pace.size == 2048
-    pace.note_wait(2048, 0.01, 0.001)
+    pace.note_wait(0, 0.01, 0.01)
     assert pace.size == 2048
 
 

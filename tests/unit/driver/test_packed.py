@@ -221,6 +221,14 @@ def test_documents_that_nobody_looks_at_are_left(options: dict[str, Any]) -> Non
     assert isinstance(answer["cursor"]["nextBatch"][0], driver.Packed)
 
 
+def test_with_a_pymongo_that_has_not_been_tried_all_is_decoded_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packed, "version_tuple", (4, 99, 0))
+    data = bson.encode(batch([{"x": 1}]))
+    assert ask(Cursor(), reply(data), CodecOptions()) == bson.decode(data)
+
+
 def test_a_cursor_is_as_it_was_afterwards() -> None:
     cursor = Cursor()
     before = dict(vars(cursor))
