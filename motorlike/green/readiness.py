@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket as stdlib_socket
 import time
 from asyncio import TimerHandle
@@ -122,8 +123,17 @@ class EventStream(IOStream):
         remaining = self._read_deadline - time.monotonic()
         if remaining > 0:
             self._set_read_timer(self._read_deadline, remaining)
-        else:
+        elif not self._is_event_due():
             self.hub.resume(waiter, False)
+
+    def _is_event_due(self) -> bool:
+        # A loop that was busy may come to the timer before the event, which has its
+        # place among the others and is put off if they have had their time.
+        if not self._is_watched:
+            return False
+        poller = select.poll()
+        poller.register(self._descriptor, select.POLLIN)
+        return bool(poller.poll(0))
 
     def wait_writable(self, timeout: float | None = None, operation: str = "send()") -> None:
         """Suspend the greenlet until the socket takes bytes again.

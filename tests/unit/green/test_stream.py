@@ -876,14 +876,16 @@ def test_a_callback_in_the_hubs_own_context_may_start_what_waits() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("timeout", [None, 0.02], ids=["no time-out", "whose time is over"])
 def test_greenlets_that_hold_the_loop_for_long_take_turns_with_its_other_work(
-    run_on_each: Any,
+    run_on_each: Any, timeout: float | None
 ) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         order: list[str] = []
 
         def work(sock: Any) -> None:
+            sock.settimeout(timeout)
             sock.recv(5)
             order.append("reply")
             deadline = time.monotonic() + 0.03
@@ -900,6 +902,7 @@ def test_greenlets_that_hold_the_loop_for_long_take_turns_with_its_other_work(
         await asyncio.sleep(0)
         for _, theirs in pairs:
             theirs._sock.send(b"reply")
+        time.sleep(timeout or 0)  # a callback that takes too long
         loop.call_soon(other)
         await asyncio.gather(*working)
         replies = [i for i, what in enumerate(order) if what == "reply"]
