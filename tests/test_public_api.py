@@ -189,6 +189,9 @@ PUBLIC = {
     "motorlike.green.worker": """
         Beginning current_worker GreenFuture in_greenlet Job Waiter Worker
     """,
+    "motorlike.heap": """
+        keep_large_blocks
+    """,
     "motorlike.install": """
         install_as_motor
     """,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from motorlike import driver
 from motorlike.declare import Async, Call, Wrapper, parameters_of, unwrap_all, wrap
+from motorlike.heap import keep_large_blocks
 from motorlike.wrappers.collection import MotorCollection
 from motorlike.wrappers.cursor import MotorCursor
 from motorlike.wrappers.database import MotorDatabase
@@ -105,6 +106,7 @@ class MotorGridFSBucket(Wrapper, wraps=GridFSBucket):
             warnings.warn(message, DeprecationWarning, stacklevel=2)
             bucket_name = collection
         check_parent(self, MotorDatabase, database)
+        keep_large_blocks()
         self._binding = database._binding
         self.delegate = GridFSBucket(
             database.delegate, bucket_name, chunk_size_bytes, write_concern, read_preference

@@ -16,6 +16,7 @@ from pymongo.errors import InvalidOperation
 
 from motorlike import driver
 from motorlike.declare import Async, Call, Property, Wrapper, unwrap_all
+from motorlike.heap import keep_large_blocks
 from motorlike.wrappers.collection import MotorCollection
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class MotorGridOut(Wrapper, wraps=GridOut):
             session: The session that it is read in.
         """
         check_parent(self, MotorCollection, root_collection)
+        keep_large_blocks()
         self._collection = root_collection
         self._binding = root_collection._binding
         if delegate is None:
@@ -300,6 +302,7 @@ class MotorGridIn(Wrapper, wraps=GridIn):
             session: The session that it is written in.
         """
         check_parent(self, MotorCollection, root_collection)
+        keep_large_blocks()
         self._collection = root_collection
         self._binding = root_collection._binding
         if delegate is None:
