@@ -25,6 +25,7 @@ from tornado.iostream import IOStream
 
 from motorlike.errors import ConcurrentUse, LoopMismatch
 from motorlike.green.hub import Hub, Waiter, current_hub
+from motorlike.green.slice import SLICE_SECONDS
 
 __all__ = ["EventStream", "bad_descriptor", "remaining_seconds"]
 
@@ -123,17 +124,20 @@ class EventStream(IOStream):
         remaining = self._read_deadline - time.monotonic()
         if remaining > 0:
             self._set_read_timer(self._read_deadline, remaining)
-        elif not self._is_event_due():
+        elif self._is_event_due():
+            self._set_read_timer(self._read_deadline, SLICE_SECONDS)
+        else:
             self.hub.resume(waiter, False)
 
     def _is_event_due(self) -> bool:
         # A loop that was busy may come to the timer before the event, which has its
-        # place among the others and is put off if they have had their time.
+        # place among the others and is put off if they have had their time. Until it
+        # comes, others that share the socket may take what there is to read.
         if not self._is_watched:
             return False
         poller = select.poll()
         poller.register(self._descriptor, select.POLLIN)
-        return bool(poller.poll(0))
+        return any(not events & select.POLLNVAL for _, events in poller.poll(0))
 
     def wait_writable(self, timeout: float | None = None, operation: str = "send()") -> None:
         """Suspend the greenlet until the socket takes bytes again.

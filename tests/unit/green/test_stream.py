@@ -912,3 +912,31 @@ def test_greenlets_that_hold_the_loop_for_long_take_turns_with_its_other_work(
             each.close()
 
     run_on_each(main)
+
+
+def test_a_read_whose_bytes_others_take_ends_at_its_time_out(run_on_each: Any) -> None:
+    """As where several processes accept from one listening socket."""
+
+    async def main() -> None:
+        ours, theirs = green_socket.socketpair()
+        ours.settimeout(0.02)
+        reading = spawn(ours.recv, 5)
+        await asyncio.sleep(0)
+        theirs._sock.send(b"taken")
+        time.sleep(0.05)  # a callback that takes too long
+        # The events before had their time: this one is put off.
+        hub = current_hub()
+        hub.slice.is_over = True
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not reading.done()
+        with stdlib_socket.socket(fileno=os.dup(ours.fileno())) as other:
+            assert other.recv(5) == b"taken"
+        hub.slice.is_over = False
+        await asyncio.wait([reading], timeout=5)
+        assert reading.done()
+        assert isinstance(reading.exception(), TimeoutError)
+        ours.close()
+        theirs.close()
+
+    run_on_each(main)
