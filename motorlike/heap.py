@@ -2,9 +2,9 @@
 
 Files in GridFS go through blocks of megabytes. glibc gives such blocks back to
 the system when they are freed, and the system clears the next one anew, page by
-page: that took a quarter to a half of the time of a transfer. It stops doing so
-by itself once a block of that size was freed (``mallopt(3)``, "Dynamic adjustment
-of the mmap threshold"), and from then on keeps up to twice as much.
+page, which takes longer than to copy it. It stops doing so by itself once a block
+of that size was freed (``mallopt(3)``, "Dynamic adjustment of the mmap threshold"),
+and from then on keeps twice as much at the end of its heap.
 
 Rule: settings are left alone. Who has made any, such as the environment's
 ``MALLOC_TRIM_THRESHOLD_``, has switched that adjustment off, and this with it.
@@ -23,7 +23,7 @@ _LARGEST_BYTES = 32 * 1024 * 1024 - 64 * 1024
 
 @cache
 def keep_large_blocks() -> None:
-    """Let glibc keep up to 64 MB that were freed. Once a process; another libc does as ever."""
+    """Let glibc keep what is freed of blocks of up to 32 MB. Other libcs do as ever."""
     # Nobody writes to it, so the system never has to find memory for it.
     with suppress(MemoryError):
         bytes(_LARGEST_BYTES)

@@ -1,8 +1,8 @@
 """Tornado's IOStream, with greenlets where it has futures.
 
 `green.socket` and, through `green.tls`, `green.ssl` do all their I/O with
-these. A call is tried inline first; one that would block registers with the
-IOLoop through IOStream and suspends its greenlet with a one-shot `Waiter`.
+these. A call is tried inline first; one that would block suspends its greenlet
+until the event loop has an event for it: see `green.readiness`.
 
 Small sends may wait for the end of the loop's turn: see `green.outbox`.
 
@@ -101,7 +101,7 @@ class GreenStream(EventStream):
             return None
 
     def _has_more(self) -> bool:
-        """Whether bytes may be waiting where the IOLoop cannot see them. TLS only."""
+        """Whether bytes may be waiting where the loop cannot see them. TLS only."""
         return False
 
     def _would_block(self, *, to_read: bool) -> OSError:
