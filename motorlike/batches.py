@@ -15,8 +15,8 @@ import sys
 import time
 from asyncio import CancelledError, Future
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 from pymongo import _csot
@@ -24,7 +24,8 @@ from pymongo.errors import InvalidOperation
 
 from motorlike import driver
 from motorlike.declare import Wrapper
-from motorlike.green.hub import GreenFuture, current_hub, wait
+from motorlike.green.hub import GreenFuture, Hub, current_hub, wait
+from motorlike.green.threading import Lock
 from motorlike.pace import Pace
 
 __all__ = ["TAILABLE", "Batches", "start_unseen"]
@@ -64,17 +65,23 @@ class Batches(Wrapper, Generic[_Document]):
         self._batch: GreenFuture[int] | None = None
         # Whether someone waits for it, who gets its error.
         self._is_awaited = True
+        # Held by whoever asks the server by the delegate, and the hub that this is on.
+        self._lock: Lock | None = None
+        self._hub: Hub | None = None
 
     @property
     def _ready(self) -> deque[_Document]:
         """The documents that are there, to be taken from the left."""
-        return self._held or self.delegate._data or self._unpack()
+        return self._held or self.delegate._data or self._take_packed()
 
-    def _unpack(self) -> deque[_Document]:
-        """Decode what was read ahead, and hold it."""
+    def _take_packed(self) -> deque[_Document]:
         packed, self._packed = self._packed, None
-        if packed is None:
-            return self._held
+        if packed is not None:
+            self._held = self._unpack(packed)
+        return self._held
+
+    def _unpack(self, packed: driver.Packed) -> deque[_Document]:
+        """Decode what was read ahead."""
         delegate = self.delegate
         try:
             documents = packed.documents(delegate)
@@ -84,8 +91,7 @@ class Batches(Wrapper, Generic[_Document]):
         if hasattr(delegate, "_retrieved"):
             # PyMongo has counted the batch as one.
             delegate._retrieved += len(documents) - 1
-        self._held = deque(documents)
-        return self._held
+        return deque(documents)
 
     def _break_off(self) -> None:
         """Close PyMongo's cursor, as it does itself when it cannot decode a batch."""
@@ -137,17 +143,32 @@ class Batches(Wrapper, Generic[_Document]):
         finally:
             delegate._batch_size = given
 
+    @contextmanager
+    def _alone(self) -> Iterator[Any]:
+        """The delegate, while no other asks the server by it: it is made for one at a time."""
+        while True:
+            delegate, hub = self.delegate, current_hub()
+            if self._lock is None or self._hub is not hub:
+                # Another loop may have ended, or stopped, with somebody who holds it.
+                self._lock, self._hub = Lock(), hub
+            with self._lock:
+                # Or else it was rewound meanwhile.
+                if delegate is self.delegate:
+                    yield delegate
+                    return
+
     def _refresh(self) -> int:
-        size: int = self._ask(self.delegate._refresh)
+        with self._alone() as delegate:
+            size: int = self._ask(delegate._refresh)
         return size
 
     def _refresh_packed(self) -> int:
-        delegate = self.delegate
-        with driver.leaving_packed(delegate, _is_alone):
-            size = self._refresh()
-        data = delegate._data
-        if delegate is self.delegate and data and isinstance(data[0], driver.Packed):
-            self._packed = data.popleft()
+        with self._alone() as delegate:
+            with driver.leaving_packed(delegate, _is_alone):
+                size: int = self._ask(delegate._refresh)
+            data = delegate._data
+            if delegate is self.delegate and data and isinstance(data[0], driver.Packed):
+                self._packed = data.popleft()
         return size
 
     def _ask(self, ask: Callable[..., Any], *args: Any) -> Any:
@@ -185,7 +206,7 @@ class Batches(Wrapper, Generic[_Document]):
         if not self._has_more:
             return False
         if self._packed is not None:
-            return bool(self._unpack())
+            return bool(self._take_packed())
         try:
             return bool(await self._fetch(wanted)) or self._goes_on_after_empty_batch
         except CancelledError:
@@ -206,14 +227,8 @@ class Batches(Wrapper, Generic[_Document]):
         is_consumed = False
         while True:
             if not self._held and self._may_read_ahead():
-                packed = self._packed
-                if packed is None and not self.delegate._batch_size:
-                    pace.weigh(self.delegate._data[0])
                 # Many cursors are left in their first batch: nothing is read ahead of that.
-                if is_consumed:
-                    self._read_ahead(pace.size)
-                if packed is not None:
-                    pace.add(len(self._unpack()), packed.size)
+                self._take_up(pace, self._read_ahead if is_consumed else None)
             ready = self._ready
             if ready:
                 while ready:
@@ -225,6 +240,20 @@ class Batches(Wrapper, Generic[_Document]):
                 return
             if since is not None:
                 self._note_wait(pace, since)
+
+    def _take_up(self, pace: Pace, read_ahead: Callable[[int], None] | None) -> None:
+        """Hold the batch that is there, after its successor was asked for."""
+        # Out of the way of that one, which may be there at once.
+        packed, self._packed = self._packed, None
+        if packed is None and not self.delegate._batch_size:
+            pace.weigh(self.delegate._data[0])
+        try:
+            if read_ahead is not None:
+                read_ahead(pace.size)
+        finally:
+            if packed is not None:
+                self._held = self._unpack(packed)
+                pace.add(len(self._held), packed.size)
 
     def _note_wait(self, pace: Pace, since: float) -> None:
         now = time.monotonic()
@@ -261,17 +290,21 @@ class Batches(Wrapper, Generic[_Document]):
         self._batch.add_done_callback(_keep_quiet)
 
     def _rejoin(self) -> None:
-        """Wait until nothing is read ahead; give the delegate all documents. In a greenlet."""
-        held, self._held = self._held, deque()
-        if self._is_batch_to_come:
+        """Give the delegate all documents that are here. By whoever may ask the server."""
+        # If that fails, they are lost, as those are that PyMongo has put into its list.
+        documents, self._held = self._held, deque()
+        packed, self._packed = self._packed, None
+        batch = self._batch
+        if batch is not None and batch.done() and self._is_batch_to_come:
+            # It failed ahead of its time: raise that.
             wait(self._fetch())
         # It may have been lost with its loop.
         self._check_whole()
-        held.extend(self._unpack())
-        self._held = held
-        if self._held:
-            self._held.extend(self.delegate._data)
-            self.delegate._data, self._held = self._held, deque()
+        if packed is not None:
+            documents.extend(self._unpack(packed))
+        if documents:
+            documents.extend(self.delegate._data)
+            self.delegate._data = documents
 
     def _close(self) -> None:
         delegate, batch = self.delegate, self._batch
@@ -292,13 +325,15 @@ class Batches(Wrapper, Generic[_Document]):
             self._is_awaited = True
 
     def _detach(self) -> None:
-        """Leave PyMongo's cursor to a fetch that runs, and go on with a copy."""
+        """Leave PyMongo's cursor to whoever asks by it now, and go on with a copy."""
         batch, self._batch = self._batch, None
         self._held.clear()
         self._packed = None
         self.delegate._data.clear()
-        if batch is not None and (batch.cancelled() or not batch.done()):
+        is_fetching = batch is not None and (batch.cancelled() or not batch.done())
+        if is_fetching or (self._lock is not None and self._lock.locked()):
             self.delegate = self.delegate.clone()
+            self._lock = None
 
 
 def _is_alone() -> bool:

@@ -64,8 +64,9 @@ class _BaseCursor(Batches[_Document]):
     def _list(self, length: int | None) -> list[_Document]:
         if length is not None and length <= len(self._held):
             return [self._held.popleft() for _ in range(length)]
-        self._rejoin()
-        documents: list[_Document] = self._ask(self.delegate.to_list, length)
+        with self._alone() as delegate:
+            self._rejoin()
+            documents: list[_Document] = self._ask(delegate.to_list, length)
         return documents
 
     @property
@@ -96,8 +97,8 @@ class _BaseCursor(Batches[_Document]):
 
     async def fetch(self) -> list[_Document]:
         """Return the documents of the next batch, an empty list at the end."""
-        if not self._ready:
-            await self._get_more()
+        while not self._ready and await self._get_more():
+            pass
         documents = list(self._ready)
         self._ready.clear()
         return documents
@@ -287,8 +288,9 @@ class MotorCommandCursor(_BaseCursor[_Document], wraps=_command_cursor.CommandCu
     def _take_or_ask(self) -> _Document | None:
         if self._held:
             return self._held.popleft()
-        self._rejoin()
-        document: _Document | None = self.delegate.try_next()
+        with self._alone() as delegate:
+            self._rejoin()
+            document: _Document | None = delegate.try_next()
         return document
 
 

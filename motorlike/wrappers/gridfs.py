@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from asyncio import Future
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -45,11 +44,11 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
         return cls(delegate, parent.collection)
 
     def _refresh(self) -> int:
-        # rewind() may give the wrapper another one meanwhile.
-        delegate = self.delegate
         size = super()._refresh()
         # They are taken from there by everything that a cursor can do.
-        delegate._data = deque(map(self._file, delegate._data))
+        data = self.delegate._data
+        for index, document in enumerate(data):
+            data[index] = self._file(document)
         return size
 
     def _file(self, document: Any) -> Any:
@@ -60,7 +59,8 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
 
     def _list(self, length: int | None) -> list[MotorGridOut]:
         if length is None or length > len(self._held):
-            self._rejoin()
+            with self._alone():
+                self._rejoin()
         files: list[MotorGridOut] = []
         while length is None or len(files) < length:
             if not self._ready and not (self.alive and self._refresh()):

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import random
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from pymongo.errors import InvalidOperation, OperationFailure
 
 from motorlike import MotorClient, MotorGridFSBucket, MotorGridOut, batches
 from motorlike.driver import packed
+from motorlike.green.hub import current_hub
+from motorlike.green.stream import GreenStream
 from motorlike.pace import Pace
 from motorlike.testing.mongod import Deployment
 from tests.integration.support import (
@@ -38,6 +41,7 @@ IDS = list(range(28))
 # In the second batch: the third one is being read then.
 MIDWAY = IDS[:7]
 APP = "reads ahead"
+SEED = 20_261_127
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["packed", "decoded"])
@@ -495,6 +499,91 @@ def test_iterations_that_share_a_cursor_get_each_document_once(
 
                 await asyncio.gather(work(), work(), work())
                 assert sorted(found) == IDS
+
+    run(main())
+
+
+async def by_steps(cursor: Any) -> list[Any]:
+    found = []
+    async for document in cursor:
+        found.append(document)
+        await asyncio.sleep(0)
+    return found
+
+
+async def by_short_lists(cursor: Any) -> list[Any]:
+    found = []
+    while cursor.alive and (some := await cursor.to_list(3)):
+        found += some
+    return found
+
+
+def most_at_once(log: CommandLog) -> Callable[[], int]:
+    """Count how many fetches are under way at once, from now on."""
+    under_way = most = 0
+    started, succeeded = log.started, log.succeeded
+
+    def start(event: Any) -> None:
+        nonlocal under_way, most
+        under_way += event.command_name == "getMore"
+        most = max(most, under_way)
+        started(event)
+
+    def succeed(event: Any) -> None:
+        nonlocal under_way
+        under_way -= event.command_name == "getMore"
+        succeeded(event)
+
+    log.started, log.succeeded = start, succeed  # type: ignore[method-assign]
+    return lambda: most
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate", "files"])
+def test_all_ways_to_read_one_cursor_at_once_give_each_document_once(
+    how: str, mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        chance = random.Random(f"{SEED} {how}")
+        ways = [by_steps, by_next, by_fetch, by_to_list, by_short_lists]
+        ways += [by_try_next] if how == "aggregate" else []
+        async with reading(mongod_uri, seeded) as r:
+            most = most_at_once(r.log)
+            bucket = MotorGridFSBucket(r.client[seeded])
+            if how == "files":
+                for number in IDS:
+                    await bucket.upload_from_stream_with_id(number, f"{number}", b"")
+            for _ in range(60):
+                cursor = bucket.find(batch_size=BATCH) if how == "files" else getattr(r, how)()
+                first = await take(cursor, chance.randrange(1, 12)) if how != "files" else []
+                readers = chance.choices(ways, k=chance.randrange(2, 4))
+                parts = await asyncio.gather(*(way(cursor) for way in readers))
+                found = [each._id if how == "files" else each["_id"] for p in parts for each in p]
+                assert sorted(first + found) == IDS, [way.__name__ for way in readers]
+                await cursor.close()
+            assert most() == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_a_batch_that_is_there_before_its_fetch_waits_takes_no_others_place(
+    how: str, mongod_uri: str, seeded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it can be with pyOpenSSL, which looks at the socket itself."""
+
+    def receive_at_once(stream: Any, buffer: Any, size: int, timeout: float | None) -> Any:
+        select.select([stream.socket], [], [], 10)
+        return stream._receive_ahead(buffer, size)
+
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            # The monitors wait already, in the stream's own way.
+            await eventually(lambda: current_hub().outbox.awaited == 0)
+            with monkeypatch.context() as patch:
+                patch.setattr(GreenStream, "_receive_later", receive_at_once)
+                cursor = getattr(r, how)()
+                assert [each["_id"] for each in await by_iterating(cursor)] == IDS
+                assert r.fetches == 5
 
     run(main())
 
