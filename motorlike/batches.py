@@ -131,6 +131,8 @@ class Batches(Wrapper, Generic[_Document]):
         self, wanted: int, refresh: Callable[[], int] | None = None
     ) -> GreenFuture[int]:
         delegate = self.delegate
+        if self._unasked is not None:
+            return self._spawn(self._refresh)
         given = delegate._batch_size
         refresh = refresh or self._refresh
         if given or not wanted:
@@ -142,6 +144,18 @@ class Batches(Wrapper, Generic[_Document]):
             return self._binding.spawn(refresh, (), {})
         finally:
             delegate._batch_size = given
+
+    @property
+    def _unasked(self) -> Any:
+        """PyMongo's collection, if it is asked first: then that may be done in its turn."""
+        return None
+
+    def _spawn(self, function: Callable[..., Any], *args: Any) -> GreenFuture[Any]:
+        """Start what asks the server; what asks first stands in the pool's line before."""
+        collection = self._unasked
+        if collection is None:
+            return self._binding.spawn(function, args, {})
+        return self._binding.spawn_in_turn(function, args, {}, collection)
 
     @contextmanager
     def _alone(self) -> Iterator[Any]:
@@ -347,8 +361,11 @@ def _is_alone() -> bool:
 
 def _is_lost(batch: GreenFuture[int]) -> bool:
     """Whether a fetch was cancelled, or ended with its loop."""
+    if batch.done():
+        return batch.cancelled()
+    # It has none while it stands in a line.
     worker = batch._worker
-    return batch.cancelled() or (not batch.done() and worker is not None and worker.hub.is_closed)
+    return batch.get_loop().is_closed() or (worker is not None and worker.hub.is_closed)
 
 
 def _keep_quiet(batch: Future[int]) -> None:

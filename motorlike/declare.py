@@ -31,6 +31,7 @@ __all__ = [
     "InTurn",
     "Property",
     "Wrapper",
+    "is_bound",
     "named_after",
     "parameters_of",
     "reached_by_attribute",
@@ -170,6 +171,16 @@ class Async(Declaration):
         return named_after(original, chosen, name, self.returns)
 
 
+def is_bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call may name the connection or the member that it wants, by a session for one."""
+    if kwargs and not kwargs.keys().isdisjoint(_BINDING_ARGUMENTS):
+        return True
+    for value in args:  # noqa: SIM110 - a generator would take longer than the call
+        if isinstance(value, Wrapper):
+            return True
+    return False
+
+
 class InTurn(Async):
     """An operation of a collection's. Where its pool is full, it begins in its turn."""
 
@@ -179,12 +190,7 @@ class InTurn(Async):
         def method(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
             delegate = self.delegate
             function = getattr(delegate, attribute)
-            # A session, or a cluster's member, may be bound to a connection already.
-            is_bound = bool(kwargs) and not kwargs.keys().isdisjoint(_BINDING_ARGUMENTS)
-            for value in args:
-                if isinstance(value, Wrapper):
-                    is_bound = True
-            if is_bound:
+            if is_bound(args, kwargs):
                 return self._binding.spawn(function, *unwrap_all(args, kwargs))
             return self._binding.spawn_in_turn(function, args, kwargs, delegate)
 

@@ -44,8 +44,8 @@ PUBLIC = {
         AgnosticLatentCommandCursor AgnosticRawBatchCommandCursor AgnosticRawBatchCursor
     """,
     "motorlike.declare": """
-        Async Call Chain Declaration EnteringFuture InTurn named_after parameters_of Property
-        reached_by_attribute unwrap_all wrap Wrapper
+        Async Call Chain Declaration EnteringFuture InTurn is_bound named_after parameters_of
+        Property reached_by_attribute unwrap_all wrap Wrapper
     """,
     "motorlike.demo.app": """
         application counts Document

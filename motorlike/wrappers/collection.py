@@ -36,8 +36,8 @@ class MotorCollection(Wrapper, Generic[_DocumentType], wraps=Collection):
     # Or ``for`` would ask for collection[0], collection[1], and so on, without end.
     __iter__: None = None
 
-    aggregate = Latent()
-    aggregate_raw_batches = Latent()
+    aggregate = Latent(in_turn=True)
+    aggregate_raw_batches = Latent(in_turn=True)
     bulk_write = InTurn()
     codec_options = Property()
     count_documents = InTurn()

@@ -123,7 +123,7 @@ class _BaseCursor(Batches[_Document]):
             )
         self._check_whole()
         self.started = True
-        return self._binding.spawn(self._list, (length,), {})
+        return self._spawn(self._list, length)
 
     # -- Motor's older ways ------------------------------------------------
 
@@ -210,6 +210,12 @@ class MotorCursor(_BaseCursor[_Document], wraps=_cursor.Cursor):
 
     # Or ``for`` would ask for cursor[0], cursor[1], and so on, without end.
     __iter__: None = None
+
+    @property
+    def _unasked(self) -> Any:
+        delegate = self.delegate
+        is_asked = delegate.cursor_id is not None or delegate.session or delegate._exhaust
+        return None if is_asked else delegate.collection
 
     add_option = Chain()
     address = Property()

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Self
 
-from motorlike.declare import Declaration, Wrapper, named_after, unwrap_all, wrap
+from motorlike.declare import Declaration, Wrapper, is_bound, named_after, unwrap_all, wrap
 from motorlike.green.threading import Lock
 from motorlike.wrappers.cursor import MotorCommandCursor, _Document
 
@@ -23,12 +23,19 @@ class _NotStarted:
     alive = True
     address = cursor_id = session = None
 
+    # `Any`: arguments of all kinds, and PyMongo's collection.
     def __init__(
-        self, command: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        command: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        collection: Any = None,
     ) -> None:
         self.command = command
         self.args = args
         self.kwargs = kwargs
+        # That it is a command of, if it may be sent in its turn.
+        self.collection = collection
         # Held while the command is sent: two uses at once wait for one cursor.
         self.lock = Lock()
         self._data: deque[Any] = deque()
@@ -77,13 +84,20 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
                 if self.closed:
                     self.delegate.close()
 
+    @property
+    def _unasked(self) -> Any:
+        return self.delegate.collection if isinstance(self.delegate, _NotStarted) else None
+
     def _refresh(self) -> int:
         self._start_now()
+        if isinstance(self.delegate, _NotStarted):
+            # It was closed before its turn.
+            return 0
         return len(self.delegate._data) or super()._refresh()
 
     def _list(self, length: int | None) -> list[_Document]:
         self._start_now()
-        return super()._list(length)
+        return [] if isinstance(self.delegate, _NotStarted) else super()._list(length)
 
     def _start(self) -> Self:
         self._start_now()
@@ -91,7 +105,7 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
 
     def __await__(self) -> Generator[Any, None, Self]:
         self.started = True
-        return self._binding.spawn(self._start, (), {}).__await__()
+        return self._spawn(self._start).__await__()
 
     async def try_next(self) -> _Document | None:
         """Return the next document, or ``None`` if there is none now."""
@@ -99,16 +113,27 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
 
 
 class Latent(Declaration):
-    """A plain call that returns a cursor; its command is sent later."""
+    """A plain call that returns a cursor; its command is sent later.
+
+    Args:
+        in_turn: Whether it is sent in its turn where the pool is full.
+    """
 
     kind = "latent"
     returns = "MotorLatentCommandCursor"
 
+    def __init__(self, *, in_turn: bool = False) -> None:
+        super().__init__()
+        self._in_turn = in_turn
+
     def resolve(self, name: str, original: Any) -> Any:
         attribute = self.attribute or name
+        in_turn = self._in_turn
 
         def method(self: Wrapper, *args: Any, **kwargs: Any) -> Any:
+            delegate = self.delegate
+            collection = delegate if in_turn and not is_bound(args, kwargs) else None
             args, kwargs = unwrap_all(args, kwargs)
-            return wrap(_NotStarted(getattr(self.delegate, attribute), args, kwargs), self)
+            return wrap(_NotStarted(getattr(delegate, attribute), args, kwargs, collection), self)
 
         return named_after(original, method, name, self.returns)

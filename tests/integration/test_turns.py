@@ -11,8 +11,7 @@ import random
 import time
 import traceback
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pymongo
@@ -33,7 +32,6 @@ from motorlike.testing.mongod import Deployment
 from tests.integration.proxy import Proxy
 from tests.integration.support import (
     CommandLog,
-    assert_pool_is_at_rest,
     eventually,
     fail_point,
     fill,
@@ -41,45 +39,19 @@ from tests.integration.support import (
     run,
     run_script,
 )
+from tests.integration.turns_support import (
+    APP,
+    POOL,
+    assert_at_rest,
+    connected,
+    has_begun,
+    ids,
+    sleep,
+)
 
-APP = "test_turns"
-POOL = 10
 SEED = 20_260_402
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
-
-
-def assert_at_rest(client: MotorClient) -> None:
-    assert_pool_is_at_rest(client)
-    pool = pool_of(client)
-    assert pool.size_cond._woken == 0
-    assert not pool.size_cond._waiting
-    assert not pool.is_admitting
-
-
-def has_begun(future: Any) -> bool:
-    return future._worker is not None
-
-
-def ids(log: CommandLog) -> list[int]:
-    """The numbers that the commands carry in their comments, in the order in which they came."""
-    return [e.command["comment"] for e in log.started_events if "comment" in e.command]
-
-
-@asynccontextmanager
-async def connected(uri: str, **options: Any) -> AsyncIterator[MotorClient]:
-    options = {"maxPoolSize": 1, "appName": APP, **options}
-    async with MotorClient(uri, **options) as client:
-        await client.aconnect()
-        yield client
-        # Whoever was cancelled has its greenlet a little longer.
-        await eventually(lambda: not pool_of(client).active_sockets)
-        assert_at_rest(client)
-
-
-def sleep(client: MotorClient, millis: int = 200) -> asyncio.Future[Any]:
-    """Keep a connection busy."""
-    return client.admin.command("sleep", 1, millis=millis)
 
 
 @pytest.fixture
