@@ -11,11 +11,10 @@ Rule: a cursor has one fetch at a time, whoever waits for it.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from asyncio import CancelledError, Future
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
@@ -24,11 +23,12 @@ from pymongo.errors import InvalidOperation
 
 from motorlike import driver
 from motorlike.declare import Wrapper
-from motorlike.green.hub import GreenFuture, Hub, current_hub, wait
-from motorlike.green.threading import Lock
+from motorlike.errors import LoopClosed
+from motorlike.green.hub import GreenFuture, current_hub, wait
+from motorlike.green.locks import LoopLock
 from motorlike.pace import Pace
 
-__all__ = ["TAILABLE", "Batches", "start_unseen"]
+__all__ = ["TAILABLE", "Batches"]
 
 TAILABLE = 2
 
@@ -65,9 +65,8 @@ class Batches(Wrapper, Generic[_Document]):
         self._batch: GreenFuture[int] | None = None
         # Whether someone waits for it, who gets its error.
         self._is_awaited = True
-        # Held by whoever asks the server by the delegate, and the hub that this is on.
-        self._lock: Lock | None = None
-        self._hub: Hub | None = None
+        # Held by whoever asks the server by the delegate.
+        self._lock = LoopLock()
 
     @property
     def _ready(self) -> deque[_Document]:
@@ -146,6 +145,11 @@ class Batches(Wrapper, Generic[_Document]):
             delegate._batch_size = given
 
     @property
+    def _may_ask_again(self) -> bool:
+        """Whether what was asked may be asked once more, after it was cancelled."""
+        return True
+
+    @property
     def _unasked(self) -> Any:
         """PyMongo's collection, if it is asked first: then that may be done in its turn."""
         return None
@@ -161,18 +165,19 @@ class Batches(Wrapper, Generic[_Document]):
     def _alone(self) -> Iterator[Any]:
         """The delegate, while no other asks the server by it: it is made for one at a time."""
         while True:
-            delegate, hub = self.delegate, current_hub()
-            if self._lock is None or self._hub is not hub:
-                # Another loop may have ended, or stopped, with somebody who holds it.
-                self._lock, self._hub = Lock(), hub
-            with self._lock:
-                # Or else it was rewound meanwhile.
+            delegate = self.delegate
+            with self._lock.here():
+                # Or else it was rewound, or begun, meanwhile.
                 if delegate is self.delegate:
                     yield delegate
                     return
 
     def _refresh(self) -> int:
         with self._alone() as delegate:
+            if getattr(delegate, "_empty", False):
+                # A slice of nothing, which PyMongo looks for elsewhere.
+                delegate.close()
+                return 0
             size: int = self._ask(delegate._refresh)
         return size
 
@@ -188,9 +193,15 @@ class Batches(Wrapper, Generic[_Document]):
     def _ask(self, ask: Callable[..., Any], *args: Any) -> Any:
         """Let PyMongo's cursor ask the server, and note whether that was cancelled."""
         delegate = self.delegate
+        if self._is_fetching and (delegate._killed or delegate.cursor_id is not None):
+            # Whoever asked before was cancelled, or left on another loop.
+            self._check_closed()
         self._is_fetching = True
         try:
             answer = ask(*args)
+        except LoopClosed:
+            # A cancel, too: PyMongo has tried once more.
+            raise
         except Exception:
             self._end_asking(delegate)
             raise
@@ -205,10 +216,18 @@ class Batches(Wrapper, Generic[_Document]):
         # rewind() may have given the wrapper another one meanwhile.
         if delegate is self.delegate:
             self._is_fetching = False
+            if self.closed and delegate.cursor_id:
+                # It was closed before the server's cursor was known.
+                delegate._killed = False
+                delegate.close()
 
     def _check_whole(self) -> None:
-        is_cut_off = self._is_fetching or (self._batch is not None and _is_lost(self._batch))
-        if is_cut_off and not (self._has_more or self.closed):
+        # A fetch that was cancelled before it asked has lost nothing.
+        if self._is_fetching and not self._has_more:
+            self._check_closed()
+
+    def _check_closed(self) -> None:
+        if not self.closed:
             raise InvalidOperation(
                 "a fetch of this cursor was cancelled, which closed it, and documents are "
                 "missing: make a new one, or rewind() that of a query"
@@ -224,11 +243,11 @@ class Batches(Wrapper, Generic[_Document]):
         try:
             return bool(await self._fetch(wanted)) or self._goes_on_after_empty_batch
         except CancelledError:
-            task = asyncio.current_task()
-            if task is None or not task.cancelling():
-                # Not the caller was cancelled, but another that waited for the same.
-                self._check_whole()
-            raise
+            if _is_being_cancelled() or not self._may_ask_again:
+                raise
+            # Not the caller was cancelled, but another that waited for the same.
+            self._check_whole()
+            return True
         except Exception:
             self._batch = None
             raise
@@ -345,9 +364,9 @@ class Batches(Wrapper, Generic[_Document]):
         self._packed = None
         self.delegate._data.clear()
         is_fetching = batch is not None and (batch.cancelled() or not batch.done())
-        if is_fetching or (self._lock is not None and self._lock.locked()):
+        if is_fetching or self._lock.is_held:
             self.delegate = self.delegate.clone()
-            self._lock = None
+            self._lock = LoopLock()
 
 
 def _is_alone() -> bool:
@@ -357,6 +376,11 @@ def _is_alone() -> bool:
     """
     # One may be a monitor's, whose answer takes up to ten seconds.
     return current_hub().outbox.awaited <= 1
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or bool(task.cancelling())
 
 
 def _is_lost(batch: GreenFuture[int]) -> bool:
@@ -372,21 +396,3 @@ def _keep_quiet(batch: Future[int]) -> None:
     # Who breaks off the iteration never hears of an error ahead.
     if not batch.cancelled():
         batch.exception()
-
-
-def start_unseen(documents: AsyncGenerator[_Document]) -> AsyncIterator[_Document]:
-    """Start a generator, up to its first ``yield``, without the event loop's hooks.
-
-    With them, a loop that is left by ``break`` would cost a task, and a loop
-    that is then closed would find that task pending. There is nothing to
-    await at this generator's end.
-    """
-    hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
-    try:
-        documents.asend(None).send(None)
-    except StopIteration:
-        pass
-    finally:
-        sys.set_asyncgen_hooks(*hooks)
-    return documents

@@ -46,6 +46,7 @@ FLOORS = {
     "motorlike.driver": 2,
     "motorlike.declare": 3,
     "motorlike.batches": 3,
+    "motorlike.generators": 3,
     "motorlike.pace": 3,
     "motorlike.libraries": 3,
     "motorlike.loops": 3,

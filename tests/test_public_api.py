@@ -33,7 +33,7 @@ PUBLIC = {
         AIOHTTPGridFS get_cache_time get_gridfs_file set_extra_headers
     """,
     "motorlike.batches": """
-        Batches start_unseen TAILABLE
+        Batches TAILABLE
     """,
     "motorlike.conditional": """
         Answer answer cache_headers content_type etag http_date
@@ -118,6 +118,9 @@ PUBLIC = {
         BlockingExtension ConcurrentUse LoopClosed LoopMismatch MotorlikeError NotInGreenlet
         UntestedVersionWarning
     """,
+    "motorlike.generators": """
+        start_unseen
+    """,
     "motorlike.green": """
         GreenFuture in_greenlet load local offload sleep spawn trace wait
     """,
@@ -137,7 +140,7 @@ PUBLIC = {
         local
     """,
     "motorlike.green.locks": """
-        Condition get_ident Lock RLock wait_seconds
+        Condition get_ident Lock LoopLock RLock wait_seconds
     """,
     "motorlike.green.names": """
         getaddrinfo getfqdn gethostbyaddr gethostbyname gethostbyname_ex getnameinfo resolve

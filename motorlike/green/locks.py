@@ -22,9 +22,9 @@ from typing import Any, Protocol
 
 from greenlet import getcurrent
 
-from motorlike.green.hub import Waiter
+from motorlike.green.hub import Hub, Waiter, current_hub
 
-__all__ = ["Condition", "Lock", "RLock", "get_ident", "wait_seconds"]
+__all__ = ["Condition", "Lock", "LoopLock", "RLock", "get_ident", "wait_seconds"]
 
 
 def get_ident() -> int:
@@ -137,6 +137,28 @@ class Lock:
             finally:
                 # Its traceback holds this frame: without it, no cycle.
                 del cancelled
+
+
+class LoopLock:
+    """A lock for each loop: who was left on another one, or before a fork, holds none here."""
+
+    __slots__ = ("_hub", "_lock")
+
+    def __init__(self) -> None:
+        self._hub: Hub | None = None
+        self._lock = Lock()
+
+    def here(self) -> Lock:
+        """Return the lock of the running loop."""
+        hub = current_hub()
+        if self._hub is not hub:
+            self._hub, self._lock = hub, Lock()
+        return self._lock
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody holds the lock, on whatever loop."""
+        return self._lock.locked()
 
 
 class RLock:

@@ -14,7 +14,7 @@ from typing import Any, Generic, Self
 
 from motorlike import driver
 from motorlike.declare import Declaration, Wrapper, named_after, unwrap_all, wrap
-from motorlike.green.threading import Lock
+from motorlike.green.locks import LoopLock
 from motorlike.wrappers.cursor import _Document
 
 __all__ = ["MotorChangeStream", "Watch"]
@@ -36,7 +36,7 @@ class _NotOpened:
         self.args = args
         self.kwargs = kwargs
         # Held while it is opened: two uses at once wait for one stream.
-        self.lock = Lock()
+        self.lock = LoopLock()
 
     @property
     def resume_token(self) -> Any:
@@ -99,7 +99,7 @@ class MotorChangeStream(
         pending = self.delegate
         if not isinstance(pending, _NotOpened):
             return
-        with pending.lock:
+        with pending.lock.here():
             if self.delegate is pending and pending.alive:
                 self.delegate = pending.watch(*pending.args, **pending.kwargs)
                 if self._closed:

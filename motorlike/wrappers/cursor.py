@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from pymongo.errors import InvalidOperation
 
 from motorlike import driver
-from motorlike.batches import TAILABLE, Batches, start_unseen
+from motorlike.batches import TAILABLE, Batches
 from motorlike.declare import Async, Chain, Property, Wrapper
+from motorlike.generators import start_unseen
 
 if TYPE_CHECKING:
     from motorlike.wrappers.collection import MotorCollection
@@ -186,7 +187,7 @@ class _Each:
             document = ready.popleft()
             if self._callback(document, None) is False or cursor.closed:
                 return
-        if cursor.alive and (cursor.delegate.cursor_id or not cursor.started):
+        if cursor.alive and cursor.delegate.cursor_id != 0:
             cursor._fetch().add_done_callback(self.step)
         else:
             cursor._binding.spawn(bool, (), {}).add_done_callback(self._end)
@@ -296,7 +297,7 @@ class MotorCommandCursor(_BaseCursor[_Document], wraps=_command_cursor.CommandCu
             return self._held.popleft()
         with self._alone() as delegate:
             self._rejoin()
-            document: _Document | None = delegate.try_next()
+            document: _Document | None = self._ask(delegate.try_next)
         return document
 
 

@@ -58,15 +58,13 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
         return wrap(GridOut(root, file_document=document, session=session), self)
 
     def _list(self, length: int | None) -> list[MotorGridOut]:
-        if length is None or length > len(self._held):
-            with self._alone():
-                self._rejoin()
-        files: list[MotorGridOut] = []
-        while length is None or len(files) < length:
-            if not self._ready and not (self.alive and self._refresh()):
-                break
-            files.append(self._ready.popleft())
-        return files
+        if length is not None and length <= len(self._held):
+            return [self._held.popleft() for _ in range(length)]
+        with self._alone() as delegate:
+            self._rejoin()
+            # Not its own, which makes PyMongo's files, of documents alone.
+            documents = self._ask(super(GridOutCursor, delegate).to_list, length)
+        return [self._file(document) for document in documents]
 
 
 class MotorGridFSBucket(Wrapper, wraps=GridFSBucket):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator
 from typing import Any, Self
 
 from motorlike.declare import Declaration, Wrapper, is_bound, named_after, unwrap_all, wrap
-from motorlike.green.threading import Lock
 from motorlike.wrappers.cursor import MotorCommandCursor, _Document
 
 __all__ = ["Latent", "MotorLatentCommandCursor"]
@@ -36,8 +35,7 @@ class _NotStarted:
         self.kwargs = kwargs
         # That it is a command of, if it may be sent in its turn.
         self.collection = collection
-        # Held while the command is sent: two uses at once wait for one cursor.
-        self.lock = Lock()
+        self.is_sent = False
         self._data: deque[Any] = deque()
         self._batch_size: int | None = None
 
@@ -57,6 +55,7 @@ class _NotStarted:
         """Send the command; return PyMongo's cursor. In a greenlet."""
         if self._batch_size is not None and _takes_options(self.command):
             self.kwargs["batchSize"] = self._batch_size
+        self.is_sent = True
         cursor = self.command(*self.args, **self.kwargs)
         if self._batch_size is not None:
             cursor.batch_size(self._batch_size)
@@ -75,11 +74,10 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
     """
 
     def _start_now(self) -> None:
-        pending = self.delegate
-        if not isinstance(pending, _NotStarted):
+        if not isinstance(self.delegate, _NotStarted):
             return
-        with pending.lock:
-            if self.delegate is pending and pending.alive:
+        with self._alone() as pending:
+            if isinstance(pending, _NotStarted) and pending.alive:
                 self.delegate = pending.start()
                 if self.closed:
                     self.delegate.close()
@@ -87,6 +85,11 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
     @property
     def _unasked(self) -> Any:
         return self.delegate.collection if isinstance(self.delegate, _NotStarted) else None
+
+    @property
+    def _may_ask_again(self) -> bool:
+        # The command may have written something.
+        return not (isinstance(self.delegate, _NotStarted) and self.delegate.is_sent)
 
     def _refresh(self) -> int:
         self._start_now()
@@ -109,7 +112,8 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
 
     async def try_next(self) -> _Document | None:
         """Return the next document, or ``None`` if there is none now."""
-        return await (await self)._try_next()
+        await self
+        return None if isinstance(self.delegate, _NotStarted) else await self._try_next()
 
 
 class Latent(Declaration):

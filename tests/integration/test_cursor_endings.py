@@ -12,12 +12,14 @@ import pytest
 from pymongo import CursorType
 from pymongo.errors import InvalidOperation
 
-from motorlike import MotorClient
+from motorlike import MotorClient, MotorGridFSBucket
 from motorlike.green.hub import spawn
+from motorlike.testing.mongod import Deployment
 from tests.integration.support import (
     CommandLog,
     assert_pool_is_at_rest,
     eventually,
+    fail_point,
     open_cursors,
     pool_of,
     run,
@@ -225,3 +227,153 @@ def test_a_client_used_after_the_loop_of_its_cursor_leaves_the_cursor_alone(
     cursor = asyncio.run(start())
     # The server keeps cursors apart from connections.
     assert asyncio.run(go_on(cursor)) == 49
+
+
+KINDS: dict[str, Callable[[Any], Any]] = {
+    "find": lambda items: items.find(sort={"_id": 1}, batch_size=5),
+    "aggregate": lambda items: items.aggregate([{"$sort": {"_id": 1}}], batchSize=5),
+}
+each_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+
+
+async def by_iterating(cursor: Any) -> list[Any]:
+    return [document async for document in cursor]
+
+
+READ: dict[str, Callable[[Any], Any]] = {
+    "async for": by_iterating,
+    "next": lambda cursor: cursor.next(),
+    "fetch": lambda cursor: cursor.fetch(),
+    "to_list": lambda cursor: cursor.to_list(),
+}
+
+
+@each_kind
+@pytest.mark.parametrize("read", READ.values(), ids=READ)
+def test_who_waits_for_one_whose_list_is_cancelled_is_told_that_documents_are_missing(
+    mongod: Deployment, seeded: str, make: Any, read: Any
+) -> None:
+    async def main() -> None:
+        async with MotorClient(mongod.uri, appName="cut off") as client:
+            cursor = make(client[seeded].items)
+            async with fail_point(mongod.address, ["getMore"], appName="cut off", blockTimeMS=200):
+                listing = cursor.to_list()
+                waiting = asyncio.ensure_future(read(cursor))
+                await asyncio.sleep(0.1)
+                listing.cancel()
+                with pytest.raises(InvalidOperation, match="documents are missing"):
+                    await waiting
+                with pytest.raises(InvalidOperation, match="documents are missing"):
+                    await cursor.to_list()
+            await eventually(lambda: not pool_of(client).active_sockets)
+
+    run(main())
+
+
+def test_try_next_that_is_cancelled_loses_no_batch_in_silence(
+    mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with MotorClient(mongod.uri, appName="cut off") as client:
+            cursor = KINDS["aggregate"](client[seeded].items)
+            assert len(await cursor.to_list(5)) == 5
+            async with fail_point(mongod.address, ["getMore"], appName="cut off", blockTimeMS=200):
+                trying = asyncio.ensure_future(cursor.try_next())
+                await asyncio.sleep(0.1)
+                trying.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await trying
+            with pytest.raises(InvalidOperation, match="documents are missing"):
+                await cursor.to_list()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "read", [by_iterating, lambda cursor: cursor.fetch(), lambda cursor: cursor.to_list()]
+)
+def test_a_slice_of_nothing_is_empty_in_all_ways(mongod_uri: str, seeded: str, read: Any) -> None:
+    async def main() -> None:
+        async with MotorClient(mongod_uri) as client:
+            assert await read(client[seeded].items.find()[2:2]) == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("read", [lambda cursor: cursor.next(), lambda cursor: cursor.to_list(2)])
+def test_one_that_is_closed_during_its_first_question_leaves_nothing_on_the_server(
+    mongod: Deployment, synchronous: Any, seeded: str, read: Any
+) -> None:
+    async def main() -> None:
+        before = open_cursors(synchronous, seeded)
+        async with MotorClient(mongod.uri, appName="closed early") as client:
+            for make in KINDS.values():
+                cursor = make(client[seeded].items)
+                async with fail_point(
+                    mongod.address, ["find", "aggregate"], appName="closed early", blockTimeMS=200
+                ):
+                    reading = asyncio.ensure_future(read(cursor))
+                    await asyncio.sleep(0.1)
+                    await cursor.close()
+                    await asyncio.wait([reading])
+            await eventually(lambda: open_cursors(synchronous, seeded) == before)
+            assert reading.exception() is None or isinstance(
+                reading.exception(), InvalidOperation | StopAsyncIteration
+            )
+
+    run(main())
+
+
+def test_files_are_listed_once_though_their_cursor_is_rewound(
+    mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with MotorClient(mongod.uri, appName="rewound") as client:
+            bucket = MotorGridFSBucket(client[seeded])
+            for number in range(6):
+                await bucket.upload_from_stream_with_id(number, f"{number}", b"")
+            for command in ("find", "getMore"):
+                cursor = bucket.find(sort={"_id": 1}, batch_size=2)
+                async with fail_point(
+                    mongod.address, [command], appName="rewound", blockTimeMS=100
+                ):
+                    listing = cursor.to_list()
+                    await asyncio.sleep(0.05)
+                    cursor.rewind()
+                    assert [file._id for file in await listing] == list(range(6))
+                assert [file._id for file in await cursor.to_list()] == list(range(6))
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["aggregate", "find"])
+def test_a_cursor_left_by_a_loop_that_stopped_hangs_nobody_on_the_next_one(
+    mongod_uri: str, seeded: str, kind: str
+) -> None:
+    client = MotorClient(mongod_uri)
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    cursor = KINDS[kind](client[seeded].items)
+
+    async def leave() -> Any:
+        await client.aconnect()
+        return cursor.to_list()
+
+    async def go_on() -> None:
+        try:
+            documents = await asyncio.wait_for(cursor.to_list(), 20)
+        except InvalidOperation as exc:
+            # The first batch had come.
+            assert "documents are missing" in str(exc)
+        else:
+            assert len(documents) == 50
+
+    try:
+        left = first.run_until_complete(leave())
+        second.run_until_complete(go_on())
+        left.cancel()
+        first.run_until_complete(asyncio.wait([left]))
+        second.run_until_complete(client.close())
+    finally:
+        for loop in (first, second):
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()

@@ -151,6 +151,65 @@ def test_one_that_is_cancelled_in_line_sends_nothing_and_can_be_read_after_all(
             await busy
             assert ids(log) == []
             assert await to_list(cursor) == ALL
+            # It is at its end, and nothing is missing.
+            assert await to_list(cursor) == []
+
+    run(main())
+
+
+@each_make
+def test_of_two_that_stand_in_line_with_one_cursor_one_is_cancelled_and_the_other_reads(
+    mongod_uri: str, database_name: str, make: Make
+) -> None:
+    async def main() -> None:
+        async with connected(mongod_uri) as client:
+            items = await filled(client, database_name)
+            busy = sleep(client)
+            cursor = make(items)
+            doomed, reading = asyncio.create_task(cursor.next()), asyncio.create_task(each(cursor))
+            await asyncio.sleep(0)
+            doomed.cancel()
+            assert await reading == ALL
+            assert doomed.cancelled()
+            await busy
+
+    run(main())
+
+
+@each_make
+def test_each_reads_one_that_another_lists_or_left_in_line(
+    mongod_uri: str, database_name: str, make: Make
+) -> None:
+    async def main() -> None:
+        async with connected(mongod_uri) as client:
+            items = await filled(client, database_name)
+            busy = sleep(client)
+            listed, left = make(items), make(items)
+            listing = listed.to_list(2)
+            leaving = asyncio.create_task(left.next())
+            await asyncio.sleep(0)
+            leaving.cancel()
+            results = await asyncio.gather(listing, with_callback(listed), with_callback(left))
+            assert results == [ALL[:2], ALL[2:], ALL]
+            await busy
+
+    run(main())
+
+
+def test_try_next_of_one_that_is_closed_in_line_is_none(
+    mongod_uri: str, database_name: str
+) -> None:
+    async def main() -> None:
+        async with connected(mongod_uri) as client:
+            items = await filled(client, database_name)
+            busy = sleep(client)
+            cursor = aggregate(items)
+            trying = asyncio.create_task(cursor.try_next())
+            await asyncio.sleep(0)
+            await cursor.close()
+            assert await trying is None
+            assert await cursor.try_next() is None
+            await busy
 
     run(main())
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator
 
-from motorlike.batches import start_unseen
+from motorlike.generators import start_unseen
 
 
 async def numbers() -> AsyncGenerator[int]:
