@@ -341,7 +341,7 @@ class Batches(Wrapper, Generic[_Document]):
 
     def _close(self) -> None:
         delegate, batch = self.delegate, self._batch
-        if batch is None or batch.done() or self._is_awaited:
+        if batch is None or batch.done() or self._is_awaited or _is_lost(batch):
             delegate.close()
             return
         # The server ends the fetch for it. It is waited for, and not cancelled:
@@ -384,12 +384,13 @@ def _is_being_cancelled() -> bool:
 
 
 def _is_lost(batch: GreenFuture[int]) -> bool:
-    """Whether a fetch was cancelled, or ended with its loop."""
+    """Whether a fetch was cancelled, or was left on another loop, or ended with it."""
     if batch.done():
         return batch.cancelled()
-    # It has none while it stands in a line.
-    worker = batch._worker
-    return batch.get_loop().is_closed() or (worker is not None and worker.hub.is_closed)
+    # It has no worker while it stands in a line.
+    worker, loop = batch._worker, batch.get_loop()
+    is_elsewhere = loop is not (asyncio._get_running_loop() or loop)
+    return is_elsewhere or loop.is_closed() or (worker is not None and worker.hub.is_closed)
 
 
 def _keep_quiet(batch: Future[int]) -> None:

@@ -169,9 +169,11 @@ class MotorChangeStream(
         if self._closed and not self._waiting:
             return
         self._closed = True
-        waiting = list(self._waiting)
-        for operation in waiting:
+        for operation in list(self._waiting):
             operation.cancel()
+        # What was left on another loop ends when that runs again, if ever.
+        here = asyncio.get_running_loop()
+        waiting = [operation for operation in self._waiting if operation.get_loop() is here]
         if waiting:
             await asyncio.wait(waiting)
         if isinstance(self.delegate, _NotOpened):

@@ -278,3 +278,31 @@ async def _primary(client: Any) -> tuple[str, int]:
     await client.admin.command("ping")
     address: tuple[str, int] = client.primary
     return address
+
+
+def test_a_stream_that_a_loop_left_opening_is_opened_on_the_next_one(uri: str) -> None:
+    client = MotorClient(uri)
+    stream = client.streams.items.watch(max_await_time_ms=100)
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def leave() -> asyncio.Task[Any]:
+        await client.aconnect()
+        # It begins in the loop's last turn, and has no answer then.
+        return asyncio.create_task(stream.try_next())
+
+    async def go_on() -> None:
+        assert await asyncio.wait_for(stream.try_next(), 20) is None
+        await client.streams.items.insert_one({"_id": 1})
+        assert (await asyncio.wait_for(stream.next(), 20))["documentKey"] == {"_id": 1}
+        await stream.close()
+        await client.close()
+
+    try:
+        left = first.run_until_complete(leave())
+        second.run_until_complete(go_on())
+        left.cancel()
+        first.run_until_complete(asyncio.wait([left]))
+    finally:
+        for loop in (first, second):
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
