@@ -24,6 +24,7 @@ from tests.integration.support import (
     pool_of,
     run,
 )
+from tests.integration.ways_to_read import by_iterating
 
 
 @pytest.fixture
@@ -236,10 +237,6 @@ KINDS: dict[str, Callable[[Any], Any]] = {
 each_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 
 
-async def by_iterating(cursor: Any) -> list[Any]:
-    return [document async for document in cursor]
-
-
 READ: dict[str, Callable[[Any], Any]] = {
     "async for": by_iterating,
     "next": lambda cursor: cursor.next(),
@@ -373,6 +370,36 @@ def test_a_cursor_left_by_a_loop_that_stopped_hangs_nobody_on_the_next_one(
         left.cancel()
         first.run_until_complete(asyncio.wait([left]))
         second.run_until_complete(client.close())
+    finally:
+        for loop in (first, second):
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+
+@pytest.mark.parametrize("reads_on", [True, False])
+def test_a_fetch_ahead_that_was_left_on_a_loop_that_stopped_is_missed_and_not_waited_for(
+    mongod_uri: str, seeded: str, reads_on: bool
+) -> None:
+    client = MotorClient(mongod_uri)
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    cursor = client[seeded].items.find({"$where": "sleep(20) || true"}, batch_size=5)
+
+    async def leave() -> None:
+        documents = aiter(cursor)
+        # In the second batch: the third one is being read then.
+        assert [(await anext(documents))["_id"] for _ in range(7)] == list(range(7))
+
+    async def go_on() -> None:
+        if reads_on:
+            assert [(await cursor.next())["_id"] for _ in range(3)] == [7, 8, 9]
+            with pytest.raises(InvalidOperation, match="documents are missing"):
+                await asyncio.wait_for(cursor.next(), 20)
+        await asyncio.wait_for(cursor.close(), 20)
+        await client.close()
+
+    try:
+        first.run_until_complete(leave())
+        second.run_until_complete(go_on())
     finally:
         for loop in (first, second):
             loop.run_until_complete(loop.shutdown_asyncgens())

@@ -7,7 +7,7 @@ import copy
 import gc
 import random
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,6 +34,16 @@ from tests.integration.support import (
     pool_of,
     run,
     run_script,
+)
+from tests.integration.ways_to_read import (
+    Way,
+    by_each,
+    by_fetch,
+    by_fetch_next,
+    by_iterating,
+    by_next,
+    by_to_list,
+    by_try_next,
 )
 
 BATCH = 5
@@ -98,64 +108,7 @@ async def take(cursor: Any, count: int) -> list[int]:
     return found
 
 
-async def by_iterating(cursor: Any) -> list[Any]:
-    return [document async for document in cursor]
-
-
-async def by_next(cursor: Any) -> list[Any]:
-    found = []
-    try:
-        while True:
-            found.append(await cursor.next())
-    except StopAsyncIteration:
-        return found
-
-
-async def by_fetch(cursor: Any) -> list[Any]:
-    found = []
-    while batch := await cursor.fetch():
-        found += batch
-    return found
-
-
-async def by_to_list(cursor: Any) -> list[Any]:
-    return [*await cursor.to_list(1), *await cursor.to_list(4), *await cursor.to_list()]
-
-
-async def by_each(cursor: Any) -> list[Any]:
-    found: list[Any] = []
-    done = asyncio.get_running_loop().create_future()
-
-    def take_one(document: Any, error: BaseException | None) -> None:
-        if error is not None:
-            done.set_exception(error)
-        elif document is None:
-            done.set_result(found)
-        else:
-            found.append(document)
-
-    cursor.each(take_one)
-    await done
-    return found
-
-
-async def by_fetch_next(cursor: Any) -> list[Any]:
-    found = []
-    with pytest.warns(DeprecationWarning):
-        while await cursor.fetch_next:
-            found.append(cursor.next_object())
-    return found
-
-
-async def by_try_next(cursor: Any) -> list[Any]:
-    found = []
-    while (document := await cursor.try_next()) is not None:
-        found.append(document)
-    return found
-
-
 WAYS = [by_iterating, by_next, by_fetch, by_to_list, by_each, by_fetch_next]
-Way = Callable[[Any], Awaitable[list[Any]]]
 
 
 def slowly(mongod: Deployment, after: int = 1, milliseconds: int = 200, **how: Any) -> Any:

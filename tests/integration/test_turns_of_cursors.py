@@ -25,47 +25,10 @@ from tests.integration.turns_support import (
     ids,
     sleep,
 )
+from tests.integration.ways_to_read import by_each, by_fetch, by_iterating, by_next
 
 SEED = 20_261_127
 ALL = [{"_id": number} for number in range(5)]
-
-
-async def each(cursor: Any) -> list[Any]:
-    return [document async for document in cursor]
-
-
-async def one_by_one(cursor: Any) -> list[Any]:
-    documents = []
-    while cursor.alive:
-        try:
-            documents.append(await cursor.next())
-        except StopAsyncIteration:
-            break
-    return documents
-
-
-async def in_batches(cursor: Any) -> list[Any]:
-    documents = []
-    while batch := await cursor.fetch():
-        documents += batch
-    return documents
-
-
-async def with_callback(cursor: Any) -> list[Any]:
-    documents: list[Any] = []
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def take(document: Any, error: BaseException | None) -> None:
-        if document is not None:
-            documents.append(document)
-        elif error is None:
-            ended.set_result(None)
-        else:
-            ended.set_exception(error)
-
-    cursor.each(take)
-    await ended
-    return documents
 
 
 async def to_list(cursor: Any) -> list[Any]:
@@ -77,7 +40,7 @@ async def awaited_first(cursor: Any) -> list[Any]:
     return await to_list(await cursor)
 
 
-READ = [each, one_by_one, in_batches, with_callback, to_list]
+AWAITED = [by_iterating, by_next, by_fetch, to_list]
 Make = Callable[..., Any]
 
 
@@ -89,10 +52,16 @@ def aggregate(items: Any, batch_size: int = 2, **options: Any) -> Any:
     return items.aggregate([{"$sort": {"_id": 1}}], batchSize=batch_size, **options)
 
 
-KINDS = [(find, read) for read in READ] + [(aggregate, read) for read in [*READ, awaited_first]]
-each_kind = pytest.mark.parametrize(
-    ("make", "read"), KINDS, ids=[f"{make.__name__}-{read.__name__}" for make, read in KINDS]
-)
+KINDS = [(find, read) for read in AWAITED]
+KINDS += [(aggregate, read) for read in [*AWAITED, awaited_first]]
+CALLED_BACK = [(make, by_each) for make in (find, aggregate)]
+
+
+def of_each(kinds: list[tuple[Make, Any]]) -> pytest.MarkDecorator:
+    names = [f"{make.__name__}-{read.__name__}" for make, read in kinds]
+    return pytest.mark.parametrize(("make", "read"), kinds, ids=names)
+
+
 each_make = pytest.mark.parametrize("make", [find, aggregate])
 
 
@@ -102,7 +71,7 @@ async def filled(client: Any, name: str) -> Any:
     return items
 
 
-@each_kind
+@of_each(KINDS + CALLED_BACK)
 def test_a_crowd_of_cursors_has_hardly_more_greenlets_than_connections(
     mongod_uri: str, database_name: str, make: Make, read: Any
 ) -> None:
@@ -128,13 +97,10 @@ def test_a_crowd_of_cursors_has_hardly_more_greenlets_than_connections(
     run(main())
 
 
-@each_kind
+@of_each(KINDS)
 def test_one_that_is_cancelled_in_line_sends_nothing_and_can_be_read_after_all(
     mongod_uri: str, database_name: str, make: Make, read: Any
 ) -> None:
-    if read is with_callback:
-        pytest.skip("nobody awaits it")
-
     async def main() -> None:
         log = CommandLog()
         async with connected(mongod_uri, event_listeners=[log]) as client:
@@ -166,7 +132,10 @@ def test_of_two_that_stand_in_line_with_one_cursor_one_is_cancelled_and_the_othe
             items = await filled(client, database_name)
             busy = sleep(client)
             cursor = make(items)
-            doomed, reading = asyncio.create_task(cursor.next()), asyncio.create_task(each(cursor))
+            doomed, reading = (
+                asyncio.create_task(cursor.next()),
+                asyncio.create_task(by_iterating(cursor)),
+            )
             await asyncio.sleep(0)
             doomed.cancel()
             assert await reading == ALL
@@ -189,7 +158,7 @@ def test_each_reads_one_that_another_lists_or_left_in_line(
             leaving = asyncio.create_task(left.next())
             await asyncio.sleep(0)
             leaving.cancel()
-            results = await asyncio.gather(listing, with_callback(listed), with_callback(left))
+            results = await asyncio.gather(listing, by_each(listed), by_each(left))
             assert results == [ALL[:2], ALL[2:], ALL]
             await busy
 
@@ -214,7 +183,7 @@ def test_try_next_of_one_that_is_closed_in_line_is_none(
     run(main())
 
 
-@each_kind
+@of_each(KINDS + CALLED_BACK)
 def test_one_that_is_closed_in_line_ends_and_sends_nothing(
     mongod_uri: str, database_name: str, make: Make, read: Any
 ) -> None:
@@ -238,7 +207,7 @@ def test_one_that_is_closed_in_line_ends_and_sends_nothing(
     run(main())
 
 
-@pytest.mark.parametrize("read", [each, one_by_one, in_batches])
+@pytest.mark.parametrize("read", [by_iterating, by_next, by_fetch])
 def test_one_that_is_rewound_in_line_is_asked_once_and_read_from_its_start(
     mongod_uri: str, database_name: str, read: Any
 ) -> None:
@@ -268,7 +237,7 @@ def test_two_that_read_one_cursor_in_line_get_each_document_once(
                 items = await filled(client, f"{database_name}_{make.__name__}")
                 busy = sleep(client)
                 cursor = make(items, comment=1)
-                both = await asyncio.gather(each(cursor), each(cursor))
+                both = await asyncio.gather(by_iterating(cursor), by_iterating(cursor))
                 await busy
                 assert sorted(found["_id"] for half in both for found in half) == list(range(5))
                 assert log.names.count(make.__name__) == 1
@@ -324,7 +293,7 @@ def test_an_error_of_the_first_question_is_the_readers(
             busy = sleep(client)
             wrong = [
                 asyncio.create_task(read(make(items, hint="no such index")))
-                for read in (each, to_list, in_batches)
+                for read in (by_iterating, to_list, by_fetch)
             ]
             results = await asyncio.gather(*wrong, return_exceptions=True)
             assert [type(each).__name__ for each in results] == ["OperationFailure"] * 3
@@ -386,8 +355,6 @@ def test_a_storm_of_cursors_cancelled_closed_and_rewound_leaves_the_line_at_rest
                 cursors, tasks = [], []
                 for _ in range(30):
                     make, read = chance.choice(KINDS)
-                    # Nobody could end the one with a callback.
-                    read = to_list if read is with_callback else read
                     cursors.append(make(items))
                     tasks.append(asyncio.create_task(read(cursors[-1])))
                 endings, rewound = [], []
