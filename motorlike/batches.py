@@ -1,9 +1,8 @@
-"""How the cursors get their documents: batch by batch, and one batch ahead.
+"""How the cursors get their documents, batch by batch.
 
-PyMongo's cursor replaces its documents by those of the next batch, and asks
-for that only when it has none left. So while a batch is read ahead, the
-documents before it are held here. A batch that was read ahead is decoded when
-its turn has come, while the server makes the one after it.
+PyMongo's cursor has the documents of one batch. Those of batches before and after
+it, which come by reading ahead, are held here, and everything that reads takes them
+in their order.
 
 Rule: a cursor has one fetch at a time, whoever waits for it.
 """
@@ -11,22 +10,19 @@ Rule: a cursor has one fetch at a time, whoever waits for it.
 from __future__ import annotations
 
 import asyncio
-import time
 from asyncio import CancelledError, Future
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
-from pymongo import _csot
 from pymongo.errors import InvalidOperation
 
 from motorlike import driver
 from motorlike.declare import Wrapper
 from motorlike.errors import LoopClosed
-from motorlike.green.hub import GreenFuture, current_hub, wait
+from motorlike.green.hub import GreenFuture, wait
 from motorlike.green.locks import LoopLock
-from motorlike.pace import Pace
 
 __all__ = ["TAILABLE", "Batches"]
 
@@ -44,9 +40,6 @@ class Batches(Wrapper, Generic[_Document]):
 
     # A query ends with an empty batch; a command's cursor with its id.
     _goes_on_after_empty_batch = False
-
-    # Whether the documents are what the delegate decodes.
-    _may_pack = True
 
     # No defaults on the class: umongo's cursors are subclasses that pass what they
     # do not find, and what is set, to another cursor.
@@ -111,13 +104,13 @@ class Batches(Wrapper, Generic[_Document]):
             return False
         return not batch.done() or (not self._is_awaited and batch.exception() is not None)
 
-    def _fetch(self, wanted: int = 0) -> Future[int]:
+    def _fetch(self, wanted: int = 0, refresh: Callable[[], int] | None = None) -> Future[int]:
         """Get the next batch, of *wanted* documents; return a Future of its size."""
         if not self._is_batch_to_come:
             if not self._has_more:
                 raise InvalidOperation("the cursor is exhausted or closed: there is no next batch")
             self.started = True
-            self._batch = self._start_fetch(wanted)
+            self._batch = self._start_fetch(wanted, refresh)
         self._is_awaited = True
         batch = self._batch
         assert batch is not None
@@ -181,15 +174,6 @@ class Batches(Wrapper, Generic[_Document]):
             size: int = self._ask(delegate._refresh)
         return size
 
-    def _refresh_packed(self) -> int:
-        with self._alone() as delegate:
-            with driver.leaving_packed(delegate, _is_alone):
-                size: int = self._ask(delegate._refresh)
-            data = delegate._data
-            if delegate is self.delegate and data and isinstance(data[0], driver.Packed):
-                self._packed = data.popleft()
-        return size
-
     def _ask(self, ask: Callable[..., Any], *args: Any) -> Any:
         """Let PyMongo's cursor ask the server, and note whether that was cancelled."""
         delegate = self.delegate
@@ -233,7 +217,7 @@ class Batches(Wrapper, Generic[_Document]):
                 "missing: make a new one, or rewind() that of a query"
             )
 
-    async def _get_more(self, wanted: int = 0) -> bool:
+    async def _get_more(self, wanted: int = 0, refresh: Callable[[], int] | None = None) -> bool:
         """Wait for the next batch; return whether to look for documents again."""
         self._check_whole()
         if not self._has_more:
@@ -241,7 +225,7 @@ class Batches(Wrapper, Generic[_Document]):
         if self._packed is not None:
             return bool(self._take_packed())
         try:
-            return bool(await self._fetch(wanted)) or self._goes_on_after_empty_batch
+            return bool(await self._fetch(wanted, refresh)) or self._goes_on_after_empty_batch
         except CancelledError:
             if _is_being_cancelled() or not self._may_ask_again:
                 raise
@@ -251,76 +235,6 @@ class Batches(Wrapper, Generic[_Document]):
         except Exception:
             self._batch = None
             raise
-
-    # -- one batch ahead --------------------------------------------------
-
-    async def _documents(self) -> AsyncGenerator[_Document]:
-        yield None  # type: ignore[misc]  # taken by `start_unseen`
-        pace = Pace()
-        is_consumed = False
-        while True:
-            if not self._held and self._may_read_ahead():
-                # Many cursors are left in their first batch: nothing is read ahead of that.
-                self._take_up(pace, self._read_ahead if is_consumed else None)
-            ready = self._ready
-            if ready:
-                while ready:
-                    yield ready.popleft()
-                is_consumed = True
-                continue
-            since = time.monotonic() if self._is_batch_to_come else None
-            if not await self._get_more(pace.size):
-                return
-            if since is not None:
-                self._note_wait(pace, since)
-
-    def _take_up(self, pace: Pace, read_ahead: Callable[[int], None] | None) -> None:
-        """Hold the batch that is there, after its successor was asked for."""
-        # Out of the way of that one, which may be there at once.
-        packed, self._packed = self._packed, None
-        if packed is None and not self.delegate._batch_size:
-            pace.weigh(self.delegate._data[0])
-        try:
-            if read_ahead is not None:
-                read_ahead(pace.size)
-        finally:
-            if packed is not None:
-                self._held = self._unpack(packed)
-                pace.add(len(self._held), packed.size)
-
-    def _note_wait(self, pace: Pace, since: float) -> None:
-        now = time.monotonic()
-        packed = self._packed
-        count = pace.count(packed.size) if packed else len(self.delegate._data)
-        pace.note_wait(count, now - self._asked_at, now - since)
-
-    def _may_read_ahead(self) -> bool:
-        delegate = self.delegate
-        return not (
-            not (delegate._data or self._packed)
-            or not delegate.cursor_id
-            or delegate._killed
-            or self._is_batch_to_come
-            # Two operations in one session, or on one connection, must not overlap.
-            or delegate.session is not None
-            or delegate._sock_mgr is not None
-            or self._binding.client.requests.is_used
-            # These wait for what does not exist yet.
-            or getattr(delegate, "_query_flags", 0) & TAILABLE
-            or getattr(delegate, "_postbatchresumetoken", None) is not None
-            or delegate._max_await_time_ms is not None
-            or getattr(delegate, "_exhaust", False)
-            # The time that the caller allows is not for what it has not asked for.
-            or _csot.get_timeout() is not None
-        )
-
-    def _read_ahead(self, wanted: int) -> None:
-        """Start the next fetch, while the documents of the last one are read."""
-        self._held, self.delegate._data = self.delegate._data, deque()
-        self._is_awaited = False
-        self._asked_at = time.monotonic()
-        self._batch = self._start_fetch(wanted, self._refresh_packed if self._may_pack else None)
-        self._batch.add_done_callback(_keep_quiet)
 
     def _rejoin(self) -> None:
         """Give the delegate all documents that are here. By whoever may ask the server."""
@@ -369,15 +283,6 @@ class Batches(Wrapper, Generic[_Document]):
             self._lock = LoopLock()
 
 
-def _is_alone() -> bool:
-    """Whether the server would have nothing to do while a batch is decoded.
-
-    In company it has, and what is decoded as an event comes in slices.
-    """
-    # One may be a monitor's, whose answer takes up to ten seconds.
-    return current_hub().outbox.awaited <= 1
-
-
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is None or bool(task.cancelling())
@@ -391,9 +296,3 @@ def _is_lost(batch: GreenFuture[int]) -> bool:
     worker, loop = batch._worker, batch.get_loop()
     is_elsewhere = loop is not (asyncio._get_running_loop() or loop)
     return is_elsewhere or loop.is_closed() or (worker is not None and worker.hub.is_closed)
-
-
-def _keep_quiet(batch: Future[int]) -> None:
-    # Who breaks off the iteration never hears of an error ahead.
-    if not batch.cancelled():
-        batch.exception()

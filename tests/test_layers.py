@@ -45,6 +45,7 @@ FLOORS = {
     "motorlike.pool": 1,
     "motorlike.driver": 2,
     "motorlike.declare": 3,
+    "motorlike.ahead": 3,
     "motorlike.batches": 3,
     "motorlike.generators": 3,
     "motorlike.pace": 3,

@@ -29,6 +29,9 @@ PUBLIC = {
         MotorLatentCommandCursor MotorlikeError MotorRawBatchCommandCursor MotorRawBatchCursor
         NotInGreenlet UntestedVersionWarning __version__ version version_tuple
     """,
+    "motorlike.ahead": """
+        ReadAhead
+    """,
     "motorlike.aiohttp": """
         AIOHTTPGridFS get_cache_time get_gridfs_file set_extra_headers
     """,

@@ -18,9 +18,11 @@ from typing import Any
 
 from pymongo import version_tuple
 
-from motorlike.driver.loader import TESTED_VERSIONS
+from motorlike.driver.loader import TESTED_VERSIONS, load
 
 __all__ = ["Packed", "leaving_packed"]
+
+_message = load("pymongo.message")
 
 _LOGGER = logging.getLogger("pymongo.command")
 
@@ -112,6 +114,8 @@ def _may_be_left(cursor: Any) -> bool:
     return (
         # Another version might decode its replies elsewhere.
         version_tuple[:2] in TESTED_VERSIONS
+        # Nothing is decoded of a raw batch.
+        and cursor._getmore_class is not _message._RawBatchGetMore
         # A limit is reached by counting what has come.
         and not getattr(cursor, "_limit", 0)
         and not client._encrypter

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from pymongo.errors import InvalidOperation
 
 from motorlike import driver
-from motorlike.batches import TAILABLE, Batches
+from motorlike.ahead import ReadAhead
+from motorlike.batches import TAILABLE
 from motorlike.declare import Async, Chain, Property, Wrapper
 from motorlike.generators import start_unseen
 
@@ -34,7 +35,7 @@ _command_cursor = driver.load("pymongo.synchronous.command_cursor")
 _Document = TypeVar("_Document")
 
 
-class _BaseCursor(Batches[_Document]):
+class _BaseCursor(ReadAhead[_Document]):
     """What all cursors can do."""
 
     # A cursor of a database's or a client's command holds that instead.

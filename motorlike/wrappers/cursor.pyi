@@ -8,7 +8,7 @@ from bson.code import Code
 from pymongo.cursor_shared import _Hint, _Sort
 from pymongo.typings import _Address, _CollationIn
 
-from motorlike.batches import Batches
+from motorlike.ahead import ReadAhead
 from motorlike.wrappers.client_session import MotorClientSession
 from motorlike.wrappers.collection import MotorCollection
 
@@ -16,7 +16,7 @@ __all__ = ["MotorCommandCursor", "MotorCursor", "MotorRawBatchCommandCursor", "M
 
 _Document = TypeVar("_Document")
 
-class _BaseCursor(Batches[_Document]):
+class _BaseCursor(ReadAhead[_Document]):
     collection: Any
     def __init__(self, delegate: Any, collection: Any) -> None: ...
     def __hash__(self) -> int: ...

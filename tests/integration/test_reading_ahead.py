@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import itertools
 import random
 import select
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +20,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import CursorType
 from pymongo.errors import InvalidOperation, OperationFailure
 
-from motorlike import MotorClient, MotorGridFSBucket, MotorGridOut, batches
+from motorlike import MotorClient, MotorGridFSBucket, MotorGridOut, ahead, pace
 from motorlike.driver import packed
 from motorlike.green.hub import current_hub
 from motorlike.green.stream import GreenStream
@@ -730,6 +731,92 @@ def test_an_iteration_asks_for_a_megabyte_at_a_time(how: str, mongod_uri: str, l
     run(main())
 
 
+def paces(monkeypatch: pytest.MonkeyPatch, near_seconds: float) -> list[Pace]:
+    """Return a list of the paces of the iterations that follow; how soon is near, is set."""
+    found: list[Pace] = []
+
+    class Watched(Pace):
+        __slots__ = ()
+
+        def __init__(self) -> None:
+            super().__init__()
+            found.append(self)
+
+    monkeypatch.setattr(ahead, "Pace", Watched)
+    monkeypatch.setattr(pace, "_NEAR_SECONDS", near_seconds)
+    return found
+
+
+SMALL_IDS = list(range(6000))
+
+
+@pytest.fixture
+def small(synchronous: Any, database_name: str) -> str:
+    """The name of a database whose collection `items` has 6,000 documents of 69 bytes."""
+    synchronous[database_name].items.insert_many({"_id": i, "x": "y" * 47} for i in SMALL_IDS)
+    return database_name
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_of_a_server_that_is_near_small_batches_are_wanted_first(
+    how: str, packs: bool, mongod: Deployment, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces(monkeypatch, near_seconds=60)
+
+    async def main() -> None:
+        async with reading(mongod.uri, small) as r:
+            cursor = r.items.find() if how == "find" else r.items.aggregate([])
+            assert [each["_id"] async for each in cursor] == SMALL_IDS
+            first, *others = [size or 0 for size in sizes(r)]
+            assert 48 * 1024 // 80 < first < 48 * 1024 // 64
+            assert len(others) >= 2
+            # By what has come: a server sends no more than it is asked for.
+            for before, size in itertools.pairwise([first, *others[:-1]]):
+                assert before * 1.7 < size < before * 2.3
+
+    run(main())
+
+
+def test_of_a_server_that_is_far_or_at_work_for_others_small_batches_are_not_wanted(
+    mongod: Deployment, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces(monkeypatch, near_seconds=60)
+
+    async def main() -> None:
+        async with reading(mongod.uri, small) as r:
+            monkeypatch.setattr(pace, "_NEAR_SECONDS", 0)
+            assert len(await by_iterating(r.items.find())) == len(SMALL_IDS)
+            assert sizes(r) == [pytest.approx(1024 * 1024 / 72, rel=0.1)]
+            monkeypatch.setattr(pace, "_NEAR_SECONDS", 60)
+            del r.log.started_events[:]
+            found = await asyncio.gather(*(by_iterating(r.items.find()) for _ in range(5)))
+            assert [len(each) for each in found] == 5 * [len(SMALL_IDS)]
+            # Those that are asked first are answered while the others wait.
+            assert len(sizes(r)) < 5 * 3
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_of_raw_batches_the_server_chooses_the_size(
+    how: str, mongod_uri: str, seeded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = paces(monkeypatch, near_seconds=60)
+
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            cursor = (
+                r.items.find_raw_batches(batch_size=BATCH)
+                if how == "find"
+                else r.items.aggregate_raw_batches([], batchSize=BATCH)
+            )
+            assert len([batch async for batch in cursor]) == 6
+            # Nobody knows how many documents are in one.
+            assert [each.size for each in found] == [0]
+
+    run(main())
+
+
 @pytest.mark.parametrize("way", [*WAYS[1:], by_try_next])
 def test_other_ways_through_a_cursor_let_the_server_choose(
     way: Way, mongod_uri: str, large: str
@@ -800,7 +887,7 @@ def test_how_long_a_batch_took_is_measured_from_its_request(
         def note_wait(self, count: float, seconds: float, waited: float) -> None:
             waits.append((count, seconds, waited))
 
-    monkeypatch.setattr(batches, "Pace", Watched)
+    monkeypatch.setattr(ahead, "Pace", Watched)
 
     async def main() -> None:
         async with reading(mongod.uri, large) as r, slowly(mongod, after=1, milliseconds=60):

@@ -172,3 +172,75 @@ def test_many_documents_count_by_their_mean_too() -> None:
     assert pace.size == 1024
     assert pace.count(2048) == 2.0
     assert Pace().count(2048) == 0.0
+
+
+# -- near the server ------------------------------------------------------------
+
+KB = 1024
+
+
+def near(size: int = 1024, count: int = 1) -> Pace:
+    """A pace whose first batch came at once, with *count* documents of *size* bytes."""
+    pace = Pace()
+    pace.note_answer(0.0005)
+    pace.weigh(document(size), count)
+    return pace
+
+
+def test_near_the_server_an_iteration_begins_with_little_and_asks_for_twice_as_much_each_time() -> (
+    None
+):
+    pace = near()
+    sizes = [pace.size]
+    while pace.size < 1024:
+        pace.grow(pace.size * KB)
+        sizes.append(pace.size)
+    assert sizes == [48, 96, 192, 384, 768, 1024]
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "asked"),
+    [(64, 101, 768), (1024, 40, 80), (1024, 101, 202), (4096, 101, 202), (16 * KB, 101, 64)],
+)
+def test_no_less_is_asked_for_than_twice_the_first_batch(size: int, count: int, asked: int) -> None:
+    assert near(size, count).size == asked
+
+
+def test_a_first_batch_that_took_long_is_followed_by_a_megabyte() -> None:
+    pace = Pace()
+    pace.note_answer(0.002)
+    pace.weigh(document(1024), 10)
+    assert pace.size == 1024
+
+
+def test_only_the_first_answer_tells_how_near_the_server_is() -> None:
+    pace = paced()
+    pace.note_answer(0.0005)
+    assert pace.size == 1024
+    pace.weigh(document(1024))
+    assert pace.size == 1024
+
+
+def test_a_small_batch_among_larger_ones_does_not_lower_what_is_asked_for() -> None:
+    pace = near()
+    pace.grow(400 * KB)
+    assert pace.size == 800
+    pace.grow(KB)
+    assert pace.size == 800
+
+
+def test_as_long_as_batches_grow_waiting_for_them_teaches_nothing() -> None:
+    pace = near()
+    for _ in range(3):
+        pace.note_wait(48, 0.001, 0.001)
+        assert pace.size == 48
+    pace.grow(MB)
+    pace.note_wait(1024, 0.001, 0.001)
+    assert pace.size == 2048
+
+
+def test_what_was_not_weighed_grows_no_size() -> None:
+    pace = Pace()
+    pace.note_answer(0.0005)
+    pace.grow(KB)
+    assert pace.size == 0

@@ -29,6 +29,8 @@ ROUNDS = 200
 class Cursor:
     """What is asked of PyMongo's cursor."""
 
+    _getmore_class: Any = driver.load("pymongo.message")._GetMore
+
     def __init__(self, **options: Any) -> None:
         client = SimpleNamespace(_encrypter=None, _event_listeners=None)
         for name in ("_encrypter", "_event_listeners"):
@@ -197,6 +199,7 @@ def test_a_reply_of_the_old_kind_is_decoded_at_once() -> None:
     [
         {"_limit": 5},
         {"_encrypter": object()},
+        {"_getmore_class": driver.load("pymongo.message")._RawBatchGetMore},
         {"_event_listeners": SimpleNamespace(enabled_for_commands=True)},
     ],
 )
