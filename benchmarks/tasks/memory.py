@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ..task import DATABASE, Figure, Task, Unavailable
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
+    from ..clients import Client
     from ..measure import Bench
 
 __all__ = ["TASKS"]
@@ -43,7 +45,6 @@ def _reset_peak() -> None:
 
 
 class _InFlight(Task):
-    name = "in_flight"
     figures = (
         Figure("peak", "MB more at the peak", False),
         Figure("left", "MB more when done", False),
@@ -52,30 +53,52 @@ class _InFlight(Task):
     count = 10_000
     # Twice the connections of a full pool.
     warm_up_count = 200
-    summary = f"resident memory while {count:,} find_one are under way at once"
+
+    def __init__(self, name: str, what: str) -> None:
+        self.name = name
+        self.summary = f"resident memory while {self.count:,} {what} are under way at once"
 
     def prepare(self, client: MongoClient[dict[str, Any]], folder: Path) -> None:
         document = {"_id": 1, "text": "a small document", "list": [1, 2, 3]}
         client[DATABASE].memory.replace_one({"_id": 1}, document, upsert=True)
 
     async def run(self, bench: Bench) -> dict[str, float]:
-        collection = (await bench.connect()).collection(DATABASE, "memory")
+        client = await bench.connect()
+        collection = client.collection(DATABASE, "memory")
 
-        async def find(count: int) -> None:
+        async def read(count: int) -> None:
             operations = [
-                asyncio.ensure_future(collection.find_one({"_id": 1})) for _ in range(count)
+                asyncio.ensure_future(self.operation(client, collection)) for _ in range(count)
             ]
             await asyncio.gather(*operations)
 
         for _ in range(5):
-            await find(self.warm_up_count)
+            await read(self.warm_up_count)
         gc.collect()
         _reset_peak()
         before = _megabytes("VmRSS")
-        await find(self.count)
+        await read(self.count)
         peak = _megabytes("VmHWM")
         gc.collect()
         return {"peak": peak - before, "left": _megabytes("VmRSS") - before}
 
+    # Any: what an operation is called on, and its result; each library has its own form.
+    def operation(self, client: Client, collection: Any) -> Awaitable[Any]:
+        raise NotImplementedError
 
-TASKS: tuple[Task, ...] = (_InFlight(),)
+
+class _FindOne(_InFlight):
+    def operation(self, client: Client, collection: Any) -> Awaitable[Any]:
+        found: Awaitable[Any] = collection.find_one({"_id": 1})
+        return found
+
+
+class _ToList(_InFlight):
+    def operation(self, client: Client, collection: Any) -> Awaitable[Any]:
+        return client.read_list(collection, {"_id": 1})
+
+
+TASKS: tuple[Task, ...] = (
+    _FindOne("in_flight", "find_one"),
+    _ToList("cursors_in_flight", "find().to_list()"),
+)

@@ -87,7 +87,8 @@ def small_sizes(published_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(each, "count", 2)
         elif count > 100:
             monkeypatch.setattr(each, "count", FEW)
-    monkeypatch.setattr(module("tasks.memory").TASKS[0], "warm_up_count", FEW)
+    for each in module("tasks.memory").TASKS:
+        monkeypatch.setattr(each, "warm_up_count", FEW)
 
 
 @pytest.fixture
@@ -290,8 +291,11 @@ def test_each_client_of_a_storm_makes_a_handshake(
 
 
 @BOTH
-def test_memory_of_operations_in_flight_is_told(prepare_and_run: Measure, peer: str) -> None:
-    figures = prepare_and_run("memory.in_flight", peer)
+@pytest.mark.parametrize("task", ["in_flight", "cursors_in_flight"])
+def test_memory_of_operations_in_flight_is_told(
+    prepare_and_run: Measure, peer: str, task: str
+) -> None:
+    figures = prepare_and_run(f"memory.{task}", peer)
     assert figures["peak"] >= figures["left"] - 1
 
 
