@@ -112,6 +112,9 @@ class ReadAhead(Batches[_Document]):
 
     def _refresh_packed(self) -> int:
         with self._alone() as delegate:
+            if self._packed is not None:
+                # It came while this waited for another to have asked.
+                return 1
             with driver.leaving_packed(delegate, _is_alone):
                 size: int = self._ask(delegate._refresh)
             data = delegate._data

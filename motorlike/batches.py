@@ -167,6 +167,9 @@ class Batches(Wrapper, Generic[_Document]):
 
     def _refresh(self) -> int:
         with self._alone() as delegate:
+            if self._packed is not None:
+                # It came while this waited for another to have asked.
+                return 1
             if getattr(delegate, "_empty", False):
                 # A slice of nothing, which PyMongo looks for elsewhere.
                 delegate.close()

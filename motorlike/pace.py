@@ -90,9 +90,13 @@ class Pace:
 
     def grow(self, size: int) -> None:
         """Ask for more than the *size* bytes that have come, until it is enough."""
+        asked = self.size
         if self._goal_bytes < _GOAL_BYTES:
             self._goal_bytes = min(max(self._goal_bytes, _GROWTH * size), _GOAL_BYTES)
             self._set_size()
+        if asked and size > self._goal_bytes:
+            # No more than was asked for has come: the documents are larger than was known.
+            self.size = max(min(self.size, asked * self._goal_bytes // size), _LEAST_DOCUMENTS)
 
     def add(self, count: int, size: int) -> None:
         """Take *count* documents of *size* bytes altogether for typical ones."""

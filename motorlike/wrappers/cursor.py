@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from asyncio import CancelledError, Future
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -184,14 +185,24 @@ class _Each:
             error = CancelledError() if batch.cancelled() else batch.exception()
             self._callback(None, error)
             return
-        while ready := cursor._ready:
+        while ready := self._ready():
             document = ready.popleft()
             if self._callback(document, None) is False or cursor.closed:
                 return
+        if ready is None:
+            return
         if cursor.alive and cursor.delegate.cursor_id != 0:
             cursor._fetch().add_done_callback(self.step)
         else:
             cursor._binding.spawn(bool, (), {}).add_done_callback(self._end)
+
+    def _ready(self) -> deque[Any] | None:
+        """What is there; ``None`` if that cannot be decoded, after the callback was told."""
+        try:
+            return self._cursor._ready
+        except Exception as error:  # noqa: BLE001 - it is handed on
+            self._callback(None, error)
+            return None
 
     def _end(self, done: Future[Any]) -> None:
         self._callback(None, None)

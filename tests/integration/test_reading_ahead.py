@@ -762,6 +762,8 @@ def test_of_a_server_that_is_near_small_batches_are_wanted_first(
     how: str, packs: bool, mongod: Deployment, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paces(monkeypatch, near_seconds=60)
+    # Monitors may be under way just after a client has connected.
+    monkeypatch.setattr(ahead, "_is_alone", lambda: True)
 
     async def main() -> None:
         async with reading(mongod.uri, small) as r:
@@ -988,6 +990,72 @@ def test_the_server_is_asked_before_a_batch_is_decoded(
             assert len(await by_iterating(r.find())) == len(IDS)
             # The last one has none behind it.
             assert asked == ([3, 4, 5, 5] if packs else [])
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["find", "aggregate"])
+def test_the_second_batch_is_decoded_after_the_third_was_asked_for_unless_its_size_is_the_users(
+    how: str, packs: bool, mongod_uri: str, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = packed.Packed.documents
+    asked: list[int] = []
+    paces(monkeypatch, near_seconds=60)
+    monkeypatch.setattr(ahead, "_is_alone", lambda: True)
+
+    async def main() -> None:
+        async with reading(mongod_uri, small) as r:
+
+            def documents(self: packed.Packed, cursor: Any) -> list[Any]:
+                asked.append(r.fetches)
+                return decode(self, cursor)
+
+            monkeypatch.setattr(packed.Packed, "documents", documents)
+            for way in (by_iterating, by_fetch, by_next, by_to_list, by_each):
+                del asked[:], r.log.started_events[:]
+                cursor = r.items.find() if how == "find" else r.items.aggregate([])
+                # Into the second batch, and on in another way.
+                found = await take(cursor, 102)
+                assert asked[:1] == ([2] if packs else [])
+                found += [each["_id"] for each in await way(cursor)]
+                assert found == SMALL_IDS
+            size = (
+                r.items.find(batch_size=1000)
+                if how == "find"
+                else r.items.aggregate([], batchSize=1000)
+            )
+            del asked[:], r.log.started_events[:]
+            assert await take(size, 1001) == SMALL_IDS[:1001]
+            assert asked == []
+            await size.close()
+
+    run(main())
+
+
+def test_each_tells_its_callback_of_a_batch_that_cannot_be_decoded(
+    mongod: Deployment, synchronous: Any, seeded: str
+) -> None:
+    items = synchronous[seeded].items
+    items.delete_one({"_id": 12})
+    evil = bson.encode({"_id": 12, "x": "evil"}).replace(b"evil", b"ev\xffl")
+    items.insert_one(RawBSONDocument(evil))
+
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod, after=0, milliseconds=60):
+            cursor = r.find()
+            found = await take(cursor, len(MIDWAY))
+            told = asyncio.get_running_loop().create_future()
+
+            def callback(document: Any, error: BaseException | None) -> None:
+                if document is not None:
+                    found.append(document["_id"])
+                else:
+                    told.set_result(error)
+
+            # The third batch, which it waits for, is on its way.
+            cursor.each(callback)
+            assert isinstance(await told, InvalidBSON)
+            assert found == IDS[:10]
 
     run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import bson
@@ -244,3 +245,13 @@ def test_what_was_not_weighed_grows_no_size() -> None:
     pace.note_answer(0.0005)
     pace.grow(KB)
     assert pace.size == 0
+
+
+@pytest.mark.parametrize("made", [near, paced])
+def test_of_documents_that_are_far_larger_than_was_known_fewer_are_asked_for_at_once(
+    made: Callable[[int], Pace],
+) -> None:
+    pace = made(32)
+    asked = pace.size
+    pace.grow(16 * MB)
+    assert pace.size == asked // 16
