@@ -27,8 +27,6 @@ MAX_STALL_SECONDS = 0.1
 ATTEMPTS = 3
 TICK_SECONDS = 0.005
 
-pytestmark = pytest.mark.slow
-
 
 class Lag:
     """How late the loop's ticks came.

@@ -1032,6 +1032,27 @@ def test_the_second_batch_is_decoded_after_the_third_was_asked_for_unless_its_si
     run(main())
 
 
+@pytest.mark.parametrize("fetch", ["_refresh", "_refresh_packed"])
+def test_a_fetch_that_had_to_wait_asks_for_nothing_if_a_packed_batch_has_come_meanwhile(
+    fetch: str, mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            cursor = r.find()
+            found = await take(cursor, BATCH)
+            # As a list does on a cursor that is rewound, and iterated anew.
+            with cursor._lock.here():
+                waiting = cursor._binding.spawn(getattr(cursor, fetch), (), {})
+                await asyncio.sleep(0.01)
+                cursor._packed = object()
+            assert await waiting == 1
+            assert r.fetches == 0
+            cursor._packed = None
+            assert found + [each["_id"] for each in await by_iterating(cursor)] == IDS
+
+    run(main())
+
+
 def test_each_tells_its_callback_of_a_batch_that_cannot_be_decoded(
     mongod: Deployment, synchronous: Any, seeded: str
 ) -> None:
