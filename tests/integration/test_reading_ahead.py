@@ -973,20 +973,25 @@ def test_a_batch_ahead_is_decoded_when_the_one_before_it_has_been_read(
     run(main())
 
 
+def fetches_when_decoding(r: Reading, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list of how many fetches had been sent when each packed batch was decoded."""
+    decode = packed.Packed.documents
+    asked: list[int] = []
+
+    def documents(self: packed.Packed, cursor: Any) -> list[Any]:
+        asked.append(r.fetches)
+        return decode(self, cursor)
+
+    monkeypatch.setattr(packed.Packed, "documents", documents)
+    return asked
+
+
 def test_the_server_is_asked_before_a_batch_is_decoded(
     packs: bool, mongod_uri: str, seeded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = packed.Packed.documents
-    asked = []
-
     async def main() -> None:
         async with reading(mongod_uri, seeded) as r:
-
-            def documents(self: packed.Packed, cursor: Any) -> list[Any]:
-                asked.append(r.fetches)
-                return decode(self, cursor)
-
-            monkeypatch.setattr(packed.Packed, "documents", documents)
+            asked = fetches_when_decoding(r, monkeypatch)
             assert len(await by_iterating(r.find())) == len(IDS)
             # The last one has none behind it.
             assert asked == ([3, 4, 5, 5] if packs else [])
@@ -998,19 +1003,12 @@ def test_the_server_is_asked_before_a_batch_is_decoded(
 def test_the_second_batch_is_decoded_after_the_third_was_asked_for_unless_its_size_is_the_users(
     how: str, packs: bool, mongod_uri: str, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = packed.Packed.documents
-    asked: list[int] = []
     paces(monkeypatch, near_seconds=60)
     monkeypatch.setattr(ahead, "_is_alone", lambda: True)
 
     async def main() -> None:
         async with reading(mongod_uri, small) as r:
-
-            def documents(self: packed.Packed, cursor: Any) -> list[Any]:
-                asked.append(r.fetches)
-                return decode(self, cursor)
-
-            monkeypatch.setattr(packed.Packed, "documents", documents)
+            asked = fetches_when_decoding(r, monkeypatch)
             for way in (by_iterating, by_fetch, by_next, by_to_list, by_each):
                 del asked[:], r.log.started_events[:]
                 cursor = r.items.find() if how == "find" else r.items.aggregate([])
