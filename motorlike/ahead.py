@@ -54,7 +54,10 @@ class ReadAhead(Batches[_Document]):
             refresh = self._refresh_packed if pace.size and self._may_pack else None
             if not await self._get_more(pace.size, refresh):
                 return
-            self._note_wait(pace, since, is_ahead)
+            if is_ahead:
+                self._note_wait(pace, since)
+            elif _is_alone():
+                pace.note_answer(time.monotonic() - since)
 
     def _take_up(self, pace: Pace, read_ahead: Callable[[int], None] | None) -> None:
         """Hold the batch that is there, after its successor was asked for."""
@@ -72,12 +75,8 @@ class ReadAhead(Batches[_Document]):
                 self._held = self._unpack(packed)
                 pace.add(len(self._held), packed.size)
 
-    def _note_wait(self, pace: Pace, since: float, is_ahead: bool) -> None:
+    def _note_wait(self, pace: Pace, since: float) -> None:
         now = time.monotonic()
-        if not is_ahead:
-            if _is_alone():
-                pace.note_answer(now - since)
-            return
         packed = self._packed
         count = pace.count(packed.size) if packed else len(self.delegate._data)
         pace.note_wait(count, now - self._asked_at, now - since)

@@ -731,20 +731,12 @@ def test_an_iteration_asks_for_a_megabyte_at_a_time(how: str, mongod_uri: str, l
     run(main())
 
 
-def paces(monkeypatch: pytest.MonkeyPatch, near_seconds: float) -> list[Pace]:
-    """Return a list of the paces of the iterations that follow; how soon is near, is set."""
-    found: list[Pace] = []
-
-    class Watched(Pace):
-        __slots__ = ()
-
-        def __init__(self) -> None:
-            super().__init__()
-            found.append(self)
-
-    monkeypatch.setattr(ahead, "Pace", Watched)
-    monkeypatch.setattr(pace, "_NEAR_SECONDS", near_seconds)
-    return found
+@pytest.fixture
+def near_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every server is near, and has nothing else to do."""
+    monkeypatch.setattr(pace, "_NEAR_SECONDS", 60)
+    # Monitors may be under way just after a client has connected.
+    monkeypatch.setattr(ahead, "_is_alone", lambda: True)
 
 
 SMALL_IDS = list(range(6000))
@@ -759,12 +751,8 @@ def small(synchronous: Any, database_name: str) -> str:
 
 @pytest.mark.parametrize("how", ["find", "aggregate"])
 def test_of_a_server_that_is_near_small_batches_are_wanted_first(
-    how: str, packs: bool, mongod: Deployment, small: str, monkeypatch: pytest.MonkeyPatch
+    how: str, near_server: None, mongod: Deployment, small: str
 ) -> None:
-    paces(monkeypatch, near_seconds=60)
-    # Monitors may be under way just after a client has connected.
-    monkeypatch.setattr(ahead, "_is_alone", lambda: True)
-
     async def main() -> None:
         async with reading(mongod.uri, small) as r:
             cursor = r.items.find() if how == "find" else r.items.aggregate([])
@@ -782,8 +770,6 @@ def test_of_a_server_that_is_near_small_batches_are_wanted_first(
 def test_of_a_server_that_is_far_or_at_work_for_others_small_batches_are_not_wanted(
     mongod: Deployment, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paces(monkeypatch, near_seconds=60)
-
     async def main() -> None:
         async with reading(mongod.uri, small) as r:
             monkeypatch.setattr(pace, "_NEAR_SECONDS", 0)
@@ -801,9 +787,18 @@ def test_of_a_server_that_is_far_or_at_work_for_others_small_batches_are_not_wan
 
 @pytest.mark.parametrize("how", ["find", "aggregate"])
 def test_of_raw_batches_the_server_chooses_the_size(
-    how: str, mongod_uri: str, seeded: str, monkeypatch: pytest.MonkeyPatch
+    how: str, near_server: None, mongod_uri: str, seeded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = paces(monkeypatch, near_seconds=60)
+    found: list[Pace] = []
+
+    class Watched(Pace):
+        __slots__ = ()
+
+        def __init__(self) -> None:
+            super().__init__()
+            found.append(self)
+
+    monkeypatch.setattr(ahead, "Pace", Watched)
 
     async def main() -> None:
         async with reading(mongod_uri, seeded) as r:
@@ -1001,11 +996,13 @@ def test_the_server_is_asked_before_a_batch_is_decoded(
 
 @pytest.mark.parametrize("how", ["find", "aggregate"])
 def test_the_second_batch_is_decoded_after_the_third_was_asked_for_unless_its_size_is_the_users(
-    how: str, packs: bool, mongod_uri: str, small: str, monkeypatch: pytest.MonkeyPatch
+    how: str,
+    packs: bool,
+    near_server: None,
+    mongod_uri: str,
+    small: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    paces(monkeypatch, near_seconds=60)
-    monkeypatch.setattr(ahead, "_is_alone", lambda: True)
-
     async def main() -> None:
         async with reading(mongod_uri, small) as r:
             asked = fetches_when_decoding(r, monkeypatch)
