@@ -14,7 +14,7 @@ import time
 from asyncio import Future
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pymongo import _csot
 
@@ -35,6 +35,11 @@ class ReadAhead(Batches[_Document]):
     # Whether the documents are what the delegate decodes.
     _may_pack = True
 
+    def __init__(self, delegate: Any) -> None:
+        super().__init__(delegate)
+        # When the fetch ahead began, on the monotonic clock.
+        self._asked_at = 0.0
+
     async def _documents(self) -> AsyncGenerator[_Document]:
         yield None  # type: ignore[misc]  # taken by `start_unseen`
         pace = Pace()
@@ -51,8 +56,8 @@ class ReadAhead(Batches[_Document]):
                 continue
             is_ahead, since = self._is_batch_to_come, time.monotonic()
             # One that is wanted now is left packed too, so that the next is asked for before.
-            refresh = self._refresh_packed if pace.size and self._may_pack else None
-            if not await self._get_more(pace.size, refresh):
+            ask = self._ask_packed if pace.size and self._may_pack else None
+            if not await self._get_more(pace.size, ask):
                 return
             if is_ahead:
                 self._note_wait(pace, since)
@@ -106,19 +111,15 @@ class ReadAhead(Batches[_Document]):
         self._held, self.delegate._data = self.delegate._data, deque()
         self._is_awaited = False
         self._asked_at = time.monotonic()
-        self._batch = self._start_fetch(wanted, self._refresh_packed if self._may_pack else None)
+        self._batch = self._start_fetch(wanted, self._ask_packed if self._may_pack else None)
         self._batch.add_done_callback(_keep_quiet)
 
-    def _refresh_packed(self) -> int:
-        with self._alone() as delegate:
-            if self._packed is not None:
-                # It came while this waited for another to have asked.
-                return 1
-            with driver.leaving_packed(delegate, _is_alone):
-                size: int = self._ask(delegate._refresh)
-            data = delegate._data
-            if delegate is self.delegate and data and isinstance(data[0], driver.Packed):
-                self._packed = data.popleft()
+    def _ask_packed(self, delegate: Any) -> int:
+        with driver.leaving_packed(delegate, _is_alone):
+            size: int = self._ask(delegate._refresh)
+        data = delegate._data
+        if delegate is self.delegate and data and isinstance(data[0], driver.Packed):
+            self._packed = data.popleft()
         return size
 
 

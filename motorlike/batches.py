@@ -49,8 +49,6 @@ class Batches(Wrapper, Generic[_Document]):
         self._held: deque[_Document] = deque()
         # What is to be read between these two, not decoded yet.
         self._packed: driver.Packed | None = None
-        # When the fetch ahead began, on the monotonic clock.
-        self._asked_at = 0.0
         # Whether a fetch goes on, or was cancelled. PyMongo closes the cursor then,
         # and would say of the documents that are missing that there are none.
         self._is_fetching = False
@@ -104,13 +102,17 @@ class Batches(Wrapper, Generic[_Document]):
             return False
         return not batch.done() or (not self._is_awaited and batch.exception() is not None)
 
-    def _fetch(self, wanted: int = 0, refresh: Callable[[], int] | None = None) -> Future[int]:
-        """Get the next batch, of *wanted* documents; return a Future of its size."""
+    def _fetch(self, wanted: int = 0, ask: Callable[[Any], int] | None = None) -> Future[int]:
+        """Get the next batch, of *wanted* documents; return a Future of its size.
+
+        Args:
+            ask: Lets PyMongo's cursor get it, where that is not to be done as usual.
+        """
         if not self._is_batch_to_come:
             if not self._has_more:
                 raise InvalidOperation("the cursor is exhausted or closed: there is no next batch")
             self.started = True
-            self._batch = self._start_fetch(wanted, refresh)
+            self._batch = self._start_fetch(wanted, ask)
         self._is_awaited = True
         batch = self._batch
         assert batch is not None
@@ -119,21 +121,18 @@ class Batches(Wrapper, Generic[_Document]):
             self._batch = None
         return batch
 
-    def _start_fetch(
-        self, wanted: int, refresh: Callable[[], int] | None = None
-    ) -> GreenFuture[int]:
+    def _start_fetch(self, wanted: int, ask: Callable[[Any], int] | None) -> GreenFuture[int]:
         delegate = self.delegate
         if self._unasked is not None:
             return self._spawn(self._refresh)
         given = delegate._batch_size
-        refresh = refresh or self._refresh
         if given or not wanted:
-            return self._binding.spawn(refresh, (), {})
+            return self._binding.spawn(self._refresh, (ask,), {})
         # PyMongo looks at it before it first waits, and that is before spawn()
         # returns. A clone must not take it for the user's.
         delegate._batch_size = wanted
         try:
-            return self._binding.spawn(refresh, (), {})
+            return self._binding.spawn(self._refresh, (ask,), {})
         finally:
             delegate._batch_size = given
 
@@ -165,16 +164,18 @@ class Batches(Wrapper, Generic[_Document]):
                     yield delegate
                     return
 
-    def _refresh(self) -> int:
+    def _refresh(self, ask: Callable[[Any], int] | None = None) -> int:
+        wanted_of = self.delegate
         with self._alone() as delegate:
-            if self._packed is not None:
-                # It came while this waited for another to have asked.
+            if delegate is not wanted_of:
+                # It was rewound while this waited for another to have asked. Whoever
+                # waits for this one looks again.
                 return 1
             if getattr(delegate, "_empty", False):
                 # A slice of nothing, which PyMongo looks for elsewhere.
                 delegate.close()
                 return 0
-            size: int = self._ask(delegate._refresh)
+            size: int = ask(delegate) if ask else self._ask(delegate._refresh)
         return size
 
     def _ask(self, ask: Callable[..., Any], *args: Any) -> Any:
@@ -220,7 +221,7 @@ class Batches(Wrapper, Generic[_Document]):
                 "missing: make a new one, or rewind() that of a query"
             )
 
-    async def _get_more(self, wanted: int = 0, refresh: Callable[[], int] | None = None) -> bool:
+    async def _get_more(self, wanted: int = 0, ask: Callable[[Any], int] | None = None) -> bool:
         """Wait for the next batch; return whether to look for documents again."""
         self._check_whole()
         if not self._has_more:
@@ -228,7 +229,7 @@ class Batches(Wrapper, Generic[_Document]):
         if self._packed is not None:
             return bool(self._take_packed())
         try:
-            return bool(await self._fetch(wanted, refresh)) or self._goes_on_after_empty_batch
+            return bool(await self._fetch(wanted, ask)) or self._goes_on_after_empty_batch
         except CancelledError:
             if _is_being_cancelled() or not self._may_ask_again:
                 raise

@@ -43,8 +43,8 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
     def _wrap(cls, delegate: Any, parent: Any) -> Self:
         return cls(delegate, parent.collection)
 
-    def _refresh(self) -> int:
-        size = super()._refresh()
+    def _refresh(self, ask: Callable[[Any], int] | None = None) -> int:
+        size = super()._refresh(ask)
         # They are taken from there by everything that a cursor can do.
         data = self.delegate._data
         for index, document in enumerate(data):

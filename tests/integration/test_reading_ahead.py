@@ -1027,23 +1027,25 @@ def test_the_second_batch_is_decoded_after_the_third_was_asked_for_unless_its_si
     run(main())
 
 
-@pytest.mark.parametrize("fetch", ["_refresh", "_refresh_packed"])
-def test_a_fetch_that_had_to_wait_asks_for_nothing_if_a_packed_batch_has_come_meanwhile(
-    fetch: str, mongod_uri: str, seeded: str
+@pytest.mark.parametrize("is_ahead", [True, False])
+def test_a_fetch_that_had_to_wait_ends_with_the_cursor_that_was_rewound_meanwhile(
+    is_ahead: bool, mongod_uri: str, seeded: str
 ) -> None:
     async def main() -> None:
         async with reading(mongod_uri, seeded) as r:
             cursor = r.find()
-            found = await take(cursor, BATCH)
-            # As a list does on a cursor that is rewound, and iterated anew.
+            assert await take(cursor, BATCH) == IDS[:BATCH]
+            ask = cursor._ask_packed if is_ahead else None
+            # As a list does that is under way.
             with cursor._lock.here():
-                waiting = cursor._binding.spawn(getattr(cursor, fetch), (), {})
+                waiting = cursor._binding.spawn(cursor._refresh, (ask,), {})
                 await asyncio.sleep(0.01)
-                cursor._packed = object()
+                cursor.rewind()
+            # Whoever waits for it looks again.
             assert await waiting == 1
             assert r.fetches == 0
-            cursor._packed = None
-            assert found + [each["_id"] for each in await by_iterating(cursor)] == IDS
+            assert r.log.names.count("find") == 1
+            assert [each["_id"] for each in await by_iterating(cursor)] == IDS
 
     run(main())
 
