@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-    from .measure import Bench
+    from .measure import Bench, Case
     from .peers import Peer
 
 __all__ = [
@@ -141,6 +141,10 @@ class Task(ABC):
         Raises:
             Unavailable: This peer cannot do it here, with the reason.
         """
+
+    def frame(self, case: Case) -> float:
+        """Return the CPU microseconds of an operation that are no client's, for the limit."""
+        return 0.0
 
     # Any: PyMongo's collection in a client whose documents are dicts.
     def exchange(self, database: Any) -> None:

@@ -25,7 +25,7 @@ from pymongo import UpdateOne
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.template import Template
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, HTTPError, RequestHandler
 
 from motorlike import MotorClient, MotorDatabase
 
@@ -106,8 +106,10 @@ class Db(Handler):
     """One random document."""
 
     async def get(self) -> None:
-        (world,) = await self.find([random_number()])
-        self.write_json(world)
+        world = await self.world.find_one({"_id": random_number()})
+        if world is None:
+            raise HTTPError(503, "the documents have not been made: seed the database first")
+        self.write_json(as_world(world))
 
 
 class Queries(Handler):

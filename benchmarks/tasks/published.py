@@ -11,6 +11,7 @@ Rule: what a task does is what was published, also where a faster way exists.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from pathlib import Path
@@ -257,10 +258,23 @@ class _GridFSDownload(_Download):
 
 
 class _Parallel(Published):
-    """Many files, several at once. They are read, parsed and written by the loop's thread."""
+    """Many files, several at once.
+
+    They are read and written in the loop's thread pool, as in any asynchronous application:
+    a disk that is behind would stop the loop, and with it what the client does there. What
+    is in them is made and parsed by the loop's thread.
+    """
 
     warms_up = False
     patience = 900.0
+
+
+def _parse(text: str) -> list[Document]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _format(documents: list[Document]) -> str:
+    return "".join([f"{json.dumps(document)}\n" for document in documents])
 
 
 class _LDJSON(_Parallel):
@@ -278,8 +292,8 @@ class _Import(_LDJSON):
 
     async def do(self, work: Work) -> None:
         async def load(path: Path) -> None:
-            with path.open() as lines:
-                await work.collection.insert_many([json.loads(line) for line in lines])
+            documents = _parse(await asyncio.to_thread(path.read_text))
+            await work.collection.insert_many(documents)
 
         await work.for_each(self.files(work.folder), load)
 
@@ -293,17 +307,17 @@ class _Export(_LDJSON):
         collection.create_index("file")
         number = itertools.count()
         for path in self.files(folder):
-            with path.open() as lines:
-                documents = [
-                    {**json.loads(line), "_id": next(number), "file": path.name} for line in lines
-                ]
+            documents = [
+                {**document, "_id": next(number), "file": path.name}
+                for document in _parse(path.read_text())
+            ]
             collection.insert_many(documents)
 
     async def do(self, work: Work) -> None:
         async def save(path: Path) -> None:
-            documents = await work.client.read_list(work.collection, {"file": path.name})
-            with (work.folder / path.name).with_suffix(".out").open("w") as lines:
-                lines.writelines(f"{json.dumps(document)}\n" for document in documents)
+            # No document stays in memory while the text is written.
+            text = _format(await work.client.read_list(work.collection, {"file": path.name}))
+            await asyncio.to_thread((work.folder / path.name).with_suffix(".out").write_text, text)
 
         await work.for_each(self.files(work.folder), save)
 
@@ -320,7 +334,8 @@ class _MultiUpload(_GridFSFiles, _Upload):
 
     async def do(self, work: Work) -> None:
         async def store(path: Path) -> None:
-            work.file_ids.append(await work.client.upload(DATABASE, path.name, path.read_bytes()))
+            content = await asyncio.to_thread(path.read_bytes)
+            work.file_ids.append(await work.client.upload(DATABASE, path.name, content))
 
         await work.for_each(self.files(work.folder), store)
 
@@ -332,7 +347,7 @@ class _MultiDownload(_GridFSFiles, _Download):
     async def do(self, work: Work) -> None:
         async def fetch(path: Path) -> None:
             content = await work.client.download(DATABASE, self.file_id(path))
-            (work.folder / path.name).write_bytes(content)
+            await asyncio.to_thread((work.folder / path.name).write_bytes, content)
 
         await work.for_each(self.files(work.folder), fetch)
 

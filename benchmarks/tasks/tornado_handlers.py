@@ -4,6 +4,9 @@ The child serves; the load comes from a process of its own (`load.py`), over
 64 connections that are kept alive. The handlers do what those of
 ``examples/framework_benchmark.py`` do, by the peer that is measured.
 
+Their limit is that of their operations, and the server itself: the same pages,
+whose documents a `_Canned` client has, and returns on the loop's next turn.
+
 Rule: each document is read by a query of its own, as those benchmarks ask.
 """
 
@@ -15,7 +18,7 @@ import random
 import time
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
 
     from ..clients import Client
-    from ..measure import Bench
+    from ..measure import Bench, Case
 
 __all__ = ["TASKS"]
 
@@ -59,10 +62,15 @@ _PAGE = Template(
 )
 # Any, here and below: documents, and each library's own objects.
 Document = dict[str, Any]
+_T = TypeVar("_T")
 
 
 def _random_number() -> int:
     return random.randint(1, _WORLDS)
+
+
+def _as_world(document: Document) -> dict[str, int]:
+    return {"id": document["_id"], "randomNumber": document["randomNumber"]}
 
 
 def _fortunes() -> list[Document]:
@@ -81,7 +89,7 @@ class _Handler(RequestHandler):
 
     async def find(self, identifiers: Iterable[int]) -> list[dict[str, int]]:
         found = await asyncio.gather(*(self.world.find_one({"_id": i}) for i in identifiers))
-        return [{"id": world["_id"], "randomNumber": world["randomNumber"]} for world in found]
+        return [_as_world(document) for document in found]
 
     def write_json(self, value: object) -> None:
         self.set_header("Content-Type", "application/json; charset=UTF-8")
@@ -90,8 +98,8 @@ class _Handler(RequestHandler):
 
 class _DbHandler(_Handler):
     async def get(self) -> None:
-        (world,) = await self.find([_random_number()])
-        self.write_json(world)
+        document = await self.world.find_one({"_id": _random_number()})
+        self.write_json(_as_world(document))
 
 
 class _QueriesHandler(_Handler):
@@ -131,10 +139,37 @@ class _FortunesHandler(_Handler):
         self.write(_PAGE.generate(rows=rows))
 
 
+class _Canned:
+    """A client without a server. As with any, a page has to wait for its results."""
+
+    def __init__(self) -> None:
+        self._fortunes = _fortunes()
+
+    def collection(self, database: str, name: str) -> _Canned:
+        return self
+
+    def find_one(self, query: Document) -> asyncio.Future[Document]:
+        return _soon({"_id": query["_id"], "randomNumber": 1})
+
+    def bulk_write(self, models: list[Any], ordered: bool) -> asyncio.Future[None]:
+        return _soon(None)
+
+    def read_list(self, collection: _Canned, query: Document) -> asyncio.Future[list[Document]]:
+        return _soon(list(self._fortunes))
+
+
+def _soon(result: _T) -> asyncio.Future[_T]:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_T] = loop.create_future()
+    loop.call_soon(future.set_result, result)
+    return future
+
+
 class _Handlers(Task):
     """One kind of request, again and again."""
 
     figures = _FIGURES
+    has_limit = True
     path: str
     handler: type[_Handler]
 
@@ -145,11 +180,17 @@ class _Handlers(Task):
             client[DATABASE][name].insert_many(documents)
 
     async def run(self, bench: Bench) -> dict[str, float]:
+        has_bulk_write = "bulk_write" not in bench.peer.lacks
+        return await self._serve(await bench.connect(), has_bulk_write, bench.case)
+
+    def frame(self, case: Case) -> float:
+        return asyncio.run(self._serve(_Canned(), True, case))["cpu"]
+
+    async def _serve(
+        self, client: Client | _Canned, has_bulk_write: bool, case: Case
+    ) -> dict[str, float]:
         served: list[int] = []
-        options = {
-            "client": await bench.connect(),
-            "has_bulk_write": "bulk_write" not in bench.peer.lacks,
-        }
+        options = {"client": client, "has_bulk_write": has_bulk_write}
         application = Application(
             [(self.path.partition("?")[0], self.handler, options)],
             log_function=lambda handler: served.append(handler.get_status()),
@@ -160,7 +201,7 @@ class _Handlers(Task):
         cpu = time.process_time()
         try:
             url = f"http://127.0.0.1:{socket.getsockname()[1]}{self.path}"
-            load = await apply_load(url, _CONNECTIONS, bench.case.seconds, bench.case.warm_up)
+            load = await apply_load(url, _CONNECTIONS, case.seconds, case.warm_up)
         finally:
             server.stop()
             await server.close_all_connections()
@@ -180,12 +221,19 @@ class _Db(_Handlers):
     path = "/db"
     handler = _DbHandler
 
+    def exchange(self, database: Any) -> None:
+        database[_WORLD].find_one({"_id": 1})
+
 
 class _Queries(_Handlers):
     name = "queries"
     summary = f"Tornado: /queries reads {_QUERIES} documents; {_CONNECTIONS} connections"
     path = f"/queries?queries={_QUERIES}"
     handler = _QueriesHandler
+
+    def exchange(self, database: Any) -> None:
+        for i in range(1, _QUERIES + 1):
+            database[_WORLD].find_one({"_id": i})
 
 
 class _Updates(_Handlers):
@@ -196,12 +244,24 @@ class _Updates(_Handlers):
     path = f"/updates?queries={_QUERIES}"
     handler = _UpdatesHandler
 
+    def exchange(self, database: Any) -> None:
+        from pymongo import UpdateOne
+
+        identifiers = range(1, _QUERIES + 1)
+        for i in identifiers:
+            database[_WORLD].find_one({"_id": i})
+        updates = [UpdateOne({"_id": i}, {"$set": {"randomNumber": 1}}) for i in identifiers]
+        database[_WORLD].bulk_write(updates, ordered=False)
+
 
 class _Fortunes(_Handlers):
     name = "fortunes"
     summary = f"Tornado: /fortunes makes a page of {_FORTUNES} rows; {_CONNECTIONS} connections"
     path = "/fortunes"
     handler = _FortunesHandler
+
+    def exchange(self, database: Any) -> None:
+        database[_FORTUNE].find({}).to_list()
 
 
 TASKS: tuple[Task, ...] = (_Db(), _Queries(), _Updates(), _Fortunes())

@@ -23,7 +23,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from motorlike.testing.mongod import Deployment
-from tests.integration.support import run
+from tests.integration.support import CommandLog, run
 from tests.unit.benchmarks.suite import module
 
 load = module("load")
@@ -280,6 +280,32 @@ def test_handlers_answer_under_load(
     figures = prepare_and_run(task.full_name, peer, seconds=0.3)
     assert figures["rate"] > 0
     assert figures["p50"] <= figures["p99"]
+
+
+@pytest.mark.parametrize(
+    ("name", "exchanges"), [("db", 1), ("queries", 20), ("updates", 21), ("fortunes", 1)]
+)
+def test_the_limit_of_a_page_is_the_server_and_its_operations(
+    database: pymongo.database.Database[Document],
+    mongod_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    exchanges: int,
+) -> None:
+    monkeypatch.setattr(module("tasks.tornado_handlers"), "_CONNECTIONS", 4)
+    task = tasks.find_task(f"tornado_handlers.{name}")
+    task.prepare(database.client, tmp_path)
+    case = measure.Case(
+        task.full_name, "limit", "asyncio", "plain", 1, 0.2, 0.0, mongod_uri, str(tmp_path)
+    )
+    with pymongo.MongoClient[Document](mongod_uri, event_listeners=[log := CommandLog()]) as client:
+        task.exchange(client[database.name])
+        assert len(log.names) == exchanges
+    figures = module("limit").measure(task, case)
+    parts = [figures[f"limit_{part}"] for part in ("driver", "kernel", "frame")]
+    assert all(part > 0 for part in parts)
+    assert figures["cpu"] == pytest.approx(sum(parts))
 
 
 @BOTH

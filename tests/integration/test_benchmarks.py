@@ -93,6 +93,7 @@ def test_all_peers_are_measured_side_by_side_with_the_limit(
     assert found["operations.find_one", "plain", "motorlike"]["at_once"] == 3
     limit = found["operations.find_one", "plain", "limit"]["medians"]
     assert limit["cpu"] == pytest.approx(limit["limit_driver"] + limit["limit_kernel"])
+    assert limit["limit_frame"] == 0
     assert "motorlike_benchmarks" not in synchronous.list_database_names()
 
 
