@@ -124,15 +124,15 @@ class Batches(Wrapper, Generic[_Document]):
     def _start_fetch(self, wanted: int, ask: Callable[[Any], int] | None) -> GreenFuture[int]:
         delegate = self.delegate
         if self._unasked is not None:
-            return self._spawn(self._refresh)
+            return self._spawn(self._refresh, delegate)
         given = delegate._batch_size
         if given or not wanted:
-            return self._binding.spawn(self._refresh, (ask,), {})
+            return self._binding.spawn(self._refresh, (delegate, ask), {})
         # PyMongo looks at it before it first waits, and that is before spawn()
         # returns. A clone must not take it for the user's.
         delegate._batch_size = wanted
         try:
-            return self._binding.spawn(self._refresh, (ask,), {})
+            return self._binding.spawn(self._refresh, (delegate, ask), {})
         finally:
             delegate._batch_size = given
 
@@ -164,18 +164,21 @@ class Batches(Wrapper, Generic[_Document]):
                     yield delegate
                     return
 
-    def _refresh(self, ask: Callable[[Any], int] | None = None) -> int:
-        wanted_of = self.delegate
-        with self._alone() as delegate:
-            if delegate is not wanted_of:
-                # It was rewound while this waited for another to have asked. Whoever
-                # waits for this one looks again.
-                return 1
-            if getattr(delegate, "_empty", False):
-                # A slice of nothing, which PyMongo looks for elsewhere.
-                delegate.close()
-                return 0
-            size: int = ask(delegate) if ask else self._ask(delegate._refresh)
+    def _refresh(self, delegate: Any, ask: Callable[[Any], int] | None = None) -> int:
+        """Get *delegate*'s next batch; return its size, or 1 if that was left by a rewind."""
+        # That may be before this begins, or while another asks. Whoever waits looks again.
+        if delegate is self.delegate:
+            with self._lock.here():
+                if delegate is self.delegate:
+                    return self._get_batch(delegate, ask)
+        return 1
+
+    def _get_batch(self, delegate: Any, ask: Callable[[Any], int] | None) -> int:
+        if getattr(delegate, "_empty", False):
+            # A slice of nothing, which PyMongo looks for elsewhere.
+            delegate.close()
+            return 0
+        size: int = ask(delegate) if ask else self._ask(delegate._refresh)
         return size
 
     def _ask(self, ask: Callable[..., Any], *args: Any) -> Any:
@@ -228,8 +231,10 @@ class Batches(Wrapper, Generic[_Document]):
             return False
         if self._packed is not None:
             return bool(self._take_packed())
+        batch = None
         try:
-            return bool(await self._fetch(wanted, ask)) or self._goes_on_after_empty_batch
+            batch = self._fetch(wanted, ask)
+            return bool(await batch) or self._goes_on_after_empty_batch
         except CancelledError:
             if _is_being_cancelled() or not self._may_ask_again:
                 raise
@@ -237,8 +242,12 @@ class Batches(Wrapper, Generic[_Document]):
             self._check_whole()
             return True
         except Exception:
-            self._batch = None
+            if self._batch is batch:
+                self._batch = None
             raise
+        finally:
+            # Its error would hold this frame, and the frame it.
+            del batch
 
     def _rejoin(self) -> None:
         """Give the delegate all documents that are here. By whoever may ask the server."""
@@ -273,7 +282,8 @@ class Batches(Wrapper, Generic[_Document]):
         finally:
             delegate._session = session
             delegate.close()
-            self._is_awaited = True
+            if self._batch is batch:
+                self._is_awaited = True
 
     def _detach(self) -> None:
         """Leave PyMongo's cursor to whoever asks by it now, and go on with a copy."""

@@ -18,6 +18,7 @@ from motorlike.ahead import ReadAhead
 from motorlike.batches import TAILABLE
 from motorlike.declare import Async, Chain, Property, Wrapper
 from motorlike.generators import start_unseen
+from motorlike.green.hub import wait
 
 if TYPE_CHECKING:
     from motorlike.wrappers.collection import MotorCollection
@@ -146,9 +147,13 @@ class _BaseCursor(ReadAhead[_Document]):
         """Deprecated: a Future that tells whether `next_object` has a document."""
         _warn_deprecated("fetch_next")
         self._check_whole()
-        if self._ready or not self.alive:
-            return self._binding.spawn(bool, (self._ready,), {})
-        return self._fetch()
+        return self._binding.spawn(self._has_next, (), {})
+
+    def _has_next(self) -> bool:
+        while not self._ready:
+            if not wait(self._get_more()):
+                return False
+        return True
 
     def next_object(self) -> _Document | None:
         """Deprecated: return a document of the batch that `fetch_next` got."""

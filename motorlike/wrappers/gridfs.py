@@ -43,13 +43,16 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
     def _wrap(cls, delegate: Any, parent: Any) -> Self:
         return cls(delegate, parent.collection)
 
-    def _refresh(self, ask: Callable[[Any], int] | None = None) -> int:
-        size = super()._refresh(ask)
+    def _refresh(self, delegate: Any, ask: Callable[[Any], int] | None = None) -> int:
+        size = super()._refresh(delegate, ask)
+        self._make_files()
+        return size
+
+    def _make_files(self) -> None:
         # They are taken from there by everything that a cursor can do.
         data = self.delegate._data
         for index, document in enumerate(data):
             data[index] = self._file(document)
-        return size
 
     def _file(self, document: Any) -> Any:
         if isinstance(document, MotorGridOut):
@@ -64,6 +67,8 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
             self._rejoin()
             # Not its own, which makes PyMongo's files, of documents alone.
             documents = self._ask(super(GridOutCursor, delegate).to_list, length)
+        # What it left of its last batch.
+        self._make_files()
         return [self._file(document) for document in documents]
 
 

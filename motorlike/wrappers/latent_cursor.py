@@ -91,12 +91,12 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
         # The command may have written something.
         return not (isinstance(self.delegate, _NotStarted) and self.delegate.is_sent)
 
-    def _refresh(self, ask: Callable[[Any], int] | None = None) -> int:
+    def _refresh(self, delegate: Any, ask: Callable[[Any], int] | None = None) -> int:
         self._start_now()
         if isinstance(self.delegate, _NotStarted):
             # It was closed before its turn.
             return 0
-        return len(self.delegate._data) or super()._refresh(ask)
+        return len(self.delegate._data) or super()._refresh(self.delegate, ask)
 
     def _list(self, length: int | None) -> list[_Document]:
         self._start_now()

@@ -44,6 +44,14 @@ from tests.integration.support import (
     open_cursors,
     run,
 )
+from tests.integration.ways_to_read import (
+    by_each,
+    by_fetch,
+    by_fetch_next,
+    by_iterating,
+    by_next,
+    by_to_list,
+)
 
 KIB = 1024
 MB = 1 << 20
@@ -310,6 +318,21 @@ def test_cursor_gives_files_in_motors_older_ways(with_bucket: WithBucket) -> Non
             found = cursor.next_object()
         assert isinstance(found, MotorGridOut)
         assert await found.read() == b"3"
+
+    with_bucket(body)
+
+
+def test_what_a_list_leaves_of_a_batch_are_files_too(with_bucket: WithBucket) -> None:
+    async def body(client: MotorClient, bucket: MotorGridFSBucket) -> None:
+        names = [f"file {n}" for n in range(5)]
+        for name in names:
+            await bucket.upload_from_stream(name, b"")
+        for way in (by_iterating, by_next, by_fetch, by_to_list, by_each, by_fetch_next):
+            cursor = bucket.find({}, sort=[("filename", 1)], batch_size=2)
+            listed = await cursor.to_list(3)
+            found = [*listed, *await way(cursor)]
+            assert [type(each) for each in found] == [MotorGridOut] * 5
+            assert [each.filename for each in found] == names
 
     with_bucket(body)
 

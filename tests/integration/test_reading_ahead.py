@@ -1038,14 +1038,38 @@ def test_a_fetch_that_had_to_wait_ends_with_the_cursor_that_was_rewound_meanwhil
             ask = cursor._ask_packed if is_ahead else None
             # As a list does that is under way.
             with cursor._lock.here():
-                waiting = cursor._binding.spawn(cursor._refresh, (ask,), {})
+                waiting = cursor._binding.spawn(cursor._refresh, (cursor.delegate, ask), {})
                 await asyncio.sleep(0.01)
                 cursor.rewind()
             # Whoever waits for it looks again.
             assert await waiting == 1
+            # Nor does one that has not begun before.
+            left = r.find().delegate
+            assert await cursor._binding.spawn(cursor._refresh, (left, ask), {}) == 1
             assert r.fetches == 0
             assert r.log.names.count("find") == 1
             assert [each["_id"] for each in await by_iterating(cursor)] == IDS
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", [by_iterating, by_next, by_fetch, by_each, by_fetch_next])
+def test_who_waits_behind_a_list_reads_the_cursor_that_was_rewound_meanwhile(
+    way: Callable[[Any], Any], mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod, after=1, milliseconds=60):
+            cursor = r.find()
+            assert await take(cursor, BATCH) == IDS[:BATCH]
+            listing = cursor.to_list()
+            await asyncio.sleep(0.01)
+            reading_on = asyncio.ensure_future(way(cursor))
+            await asyncio.sleep(0.01)
+            assert not listing.done()
+            cursor.rewind()
+            # The list goes on with what it had begun.
+            assert [each["_id"] for each in await listing] == IDS[BATCH:]
+            assert [each["_id"] for each in await reading_on] == IDS
 
     run(main())
 
