@@ -13,23 +13,14 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
 from importlib import import_module
 
 from .measure import Bench, Case
-from .peers import LIMIT, PEERS
+from .peers import LIMIT, PEERS, loop_factory
 from .task import Task, Unavailable
 from .tasks import find_task
 
-__all__ = ["loop_factory", "main"]
-
-
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes event loops of the kind *name*."""
-    if name == "asyncio":
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = import_module(name).new_event_loop
-    return factory
+__all__ = ["main"]
 
 
 async def _measure(task: Task, case: Case) -> dict[str, float]:

@@ -6,7 +6,7 @@ the kernel's: a non-blocking send and a non-blocking receive of as many bytes,
 over loopback, when the reply has already arrived. Where a task does more than
 call the client, that is added: `Task.frame`.
 
-Rule: both are measured in the child like any peer, in the same rounds. Waiting
+Rule: all are measured in the child like any peer, in the same rounds. Waiting
 costs no CPU time and is left out; so are the server's and the monitors' threads.
 """
 
@@ -130,14 +130,15 @@ def _driver_microseconds(task: Task, case: Case) -> tuple[list[Exchange], float]
     client: MongoClient[dict[str, Any]] = MongoClient(case.uri)
     with client:
         database = client[DATABASE]
-        task.exchange(database)  # connects
+        exchange = task.exchange(database)
+        exchange()  # connects
         interface = _network_interface(client)
         interface.conn = recorder = Recorder(interface.conn)
-        task.exchange(database)
+        exchange()
         exchanges = [(bytes(sent), bytes(received)) for sent, received in recorder.exchanges]
         interface.conn = Replay(recorder.real, exchanges)
-        _repeat(task.exchange, database, case.warm_up)
-        return exchanges, _repeat(task.exchange, database, case.seconds)
+        _repeat(exchange, case.warm_up)
+        return exchanges, _repeat(exchange, case.seconds)
 
 
 def _network_interface(client: MongoClient[dict[str, Any]]) -> Any:
@@ -152,11 +153,11 @@ def _network_interface(client: MongoClient[dict[str, Any]]) -> Any:
     return interface
 
 
-def _repeat(exchange: Callable[[Any], None], database: Any, seconds: float) -> float:
+def _repeat(exchange: Callable[[], object], seconds: float) -> float:
     count = 0
     start, deadline = time.thread_time(), time.perf_counter() + seconds
     while True:
-        exchange(database)
+        exchange()
         count += 1
         if time.perf_counter() >= deadline:
             return (time.thread_time() - start) / count * 1e6

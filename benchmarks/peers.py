@@ -9,20 +9,30 @@ before, for start-up is measured too.
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .clients import Client
 
-__all__ = ["LIMIT", "LOOPS", "PEERS", "Peer", "installed_version"]
+__all__ = ["LIMIT", "LOOPS", "PEERS", "Peer", "installed_version", "loop_factory"]
 
 LOOPS = ("asyncio", "uvloop")
 # What stands in the place of a peer's name where the limit is measured.
 LIMIT = "limit"
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes event loops of the kind *name*."""
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module(name).new_event_loop
+    return factory
 
 
 def installed_version(distribution: str) -> str | None:

@@ -22,6 +22,7 @@ from types import TracebackType
 from pymongo.errors import PyMongoError
 
 from .measure import Case
+from .peers import LIMIT
 from .schedule import CellFailed, Contender, Table
 from .servers import Server, Servers
 from .task import Task, Unavailable
@@ -100,7 +101,9 @@ class Runner:
             folder=str(folder),
             is_quick=self._durations.is_quick,
         )
-        patience = task.patience + case.seconds + case.warm_up
+        # The limit's parts are measured one after the other.
+        parts = 3 if case.peer == LIMIT else 1
+        patience = task.patience + parts * (case.seconds + case.warm_up)
         return run_child([sys.executable, "-m", f"{__package__}.child"], case, patience)
 
     def _prepare(self, task: Task, server: Server) -> Path:

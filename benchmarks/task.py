@@ -10,6 +10,7 @@ Rule: `prepare` runs in the parent and may use PyMongo's ordinary client;
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ class Task(ABC):
             for, it runs on the first.
         needs_replica_set: Whether a standalone server will not do.
         has_limit: Whether the limit of `limit.py` is measured beside it, by
-            `exchange`.
+            `exchange` and `frame`.
         carries: How many documents an operation carries, where figures are
             for each document.
         patience: Seconds that it may take beyond warm-up and measurement,
@@ -147,6 +148,9 @@ class Task(ABC):
         return 0.0
 
     # Any: PyMongo's collection in a client whose documents are dicts.
-    def exchange(self, database: Any) -> None:
-        """Do the operation once by synchronous PyMongo, for the limit."""
+    def exchange(self, database: Any) -> Callable[[], object]:
+        """Return the operation by synchronous PyMongo, for the limit.
+
+        What the peers make once, such as a collection, it makes once too.
+        """
         raise NotImplementedError(f"{self.full_name} has no limit to measure")

@@ -101,8 +101,9 @@ class _Read(_Documents):
     def read(self, client: Client, collection: Any, query: Document) -> Awaitable[Any]:
         raise NotImplementedError
 
-    def exchange(self, database: Any) -> None:
-        database[self.collection].find({}).to_list()
+    def exchange(self, database: Any) -> Callable[[], object]:
+        collection = database[self.collection]
+        return lambda: collection.find({}).to_list()
 
 
 class _ReadList(_Read):
@@ -120,9 +121,14 @@ class _ReadEach(_Read):
     def read(self, client: Client, collection: Any, query: Document) -> Awaitable[Any]:
         return client.read_each(collection, query)
 
-    def exchange(self, database: Any) -> None:
-        for _ in database[self.collection].find({}):
-            pass
+    def exchange(self, database: Any) -> Callable[[], object]:
+        collection = database[self.collection]
+
+        def read() -> None:
+            for _ in collection.find({}):
+                pass
+
+        return read
 
 
 class _Aggregate(_Read):
@@ -136,8 +142,9 @@ class _Aggregate(_Read):
     def read(self, client: Client, collection: Any, query: Document) -> Awaitable[Any]:
         return client.aggregate(collection, self.pipeline(query))
 
-    def exchange(self, database: Any) -> None:
-        database[self.collection].aggregate(self.pipeline({})).to_list()
+    def exchange(self, database: Any) -> Callable[[], object]:
+        collection = database[self.collection]
+        return lambda: collection.aggregate(self.pipeline({})).to_list()
 
 
 class _InsertMany(_Documents):

@@ -40,8 +40,8 @@ class _Operation(Task):
     def operation(self, client: Client) -> Callable[[], Awaitable[Any]]:
         return self.on(client.collection(DATABASE, _COLLECTION))
 
-    def exchange(self, database: Any) -> None:
-        self.on(database[_COLLECTION])()
+    def exchange(self, database: Any) -> Callable[[], object]:
+        return self.on(database[_COLLECTION])
 
     def on(self, collection: Any) -> Callable[[], Any]:
         """The operation on *collection*, be that synchronous or not."""
@@ -96,8 +96,9 @@ class _Ping(_Operation):
         command = client.command("admin")
         return lambda: command({"ping": 1})
 
-    def exchange(self, database: Any) -> None:
-        database.client.admin.command({"ping": 1})
+    def exchange(self, database: Any) -> Callable[[], object]:
+        admin = database.client.admin
+        return lambda: admin.command({"ping": 1})
 
 
 TASKS: tuple[Task, ...] = (_FindOne(), _InsertOne(), _UpdateOne(), _UpdateSame(), _Ping())

@@ -12,6 +12,7 @@ Rule: what a task does is what was published, also where a faster way exists.
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import json
 from pathlib import Path
@@ -270,7 +271,8 @@ class _Parallel(Published):
 
 
 def _parse(text: str) -> list[Document]:
-    return [json.loads(line) for line in text.splitlines()]
+    # Not by splitlines(), for which a line ends at what JSON may have within a string.
+    return [json.loads(line) for line in io.StringIO(text)]
 
 
 def _format(documents: list[Document]) -> str:

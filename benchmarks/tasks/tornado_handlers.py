@@ -16,7 +16,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,7 @@ from tornado.template import Template
 from tornado.web import Application, RequestHandler
 
 from ..load import apply_load
+from ..peers import loop_factory
 from ..task import DATABASE, Figure, Task
 
 if TYPE_CHECKING:
@@ -161,8 +162,14 @@ class _Canned:
 def _soon(result: _T) -> asyncio.Future[_T]:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
-    loop.call_soon(future.set_result, result)
+    loop.call_soon(_give, future, result)
     return future
+
+
+def _give(future: asyncio.Future[_T], result: _T) -> None:
+    # At the end of the run, who waited for it may have been cancelled.
+    if not future.done():
+        future.set_result(result)
 
 
 class _Handlers(Task):
@@ -184,7 +191,8 @@ class _Handlers(Task):
         return await self._serve(await bench.connect(), has_bulk_write, bench.case)
 
     def frame(self, case: Case) -> float:
-        return asyncio.run(self._serve(_Canned(), True, case))["cpu"]
+        with asyncio.Runner(loop_factory=loop_factory(case.loop)) as runner:
+            return runner.run(self._serve(_Canned(), True, case))["cpu"]
 
     async def _serve(
         self, client: Client | _Canned, has_bulk_write: bool, case: Case
@@ -215,14 +223,19 @@ class _Handlers(Task):
         }
 
 
+def _find_worlds(world: Any) -> None:
+    for i in range(1, _QUERIES + 1):
+        world.find_one({"_id": i})
+
+
 class _Db(_Handlers):
     name = "db"
     summary = f"Tornado: /db reads a document; {_CONNECTIONS} connections"
     path = "/db"
     handler = _DbHandler
 
-    def exchange(self, database: Any) -> None:
-        database[_WORLD].find_one({"_id": 1})
+    def exchange(self, database: Any) -> Callable[[], object]:
+        return lambda: database[_WORLD].find_one({"_id": 1})
 
 
 class _Queries(_Handlers):
@@ -231,9 +244,8 @@ class _Queries(_Handlers):
     path = f"/queries?queries={_QUERIES}"
     handler = _QueriesHandler
 
-    def exchange(self, database: Any) -> None:
-        for i in range(1, _QUERIES + 1):
-            database[_WORLD].find_one({"_id": i})
+    def exchange(self, database: Any) -> Callable[[], object]:
+        return lambda: _find_worlds(database[_WORLD])
 
 
 class _Updates(_Handlers):
@@ -244,14 +256,19 @@ class _Updates(_Handlers):
     path = f"/updates?queries={_QUERIES}"
     handler = _UpdatesHandler
 
-    def exchange(self, database: Any) -> None:
+    def exchange(self, database: Any) -> Callable[[], object]:
         from pymongo import UpdateOne
 
-        identifiers = range(1, _QUERIES + 1)
-        for i in identifiers:
-            database[_WORLD].find_one({"_id": i})
-        updates = [UpdateOne({"_id": i}, {"$set": {"randomNumber": 1}}) for i in identifiers]
-        database[_WORLD].bulk_write(updates, ordered=False)
+        # Making them is in the frame.
+        number = {"$set": {"randomNumber": 1}}
+        updates = [UpdateOne({"_id": i}, number) for i in range(1, _QUERIES + 1)]
+
+        def find_and_update() -> None:
+            world = database[_WORLD]
+            _find_worlds(world)
+            world.bulk_write(updates, ordered=False)
+
+        return find_and_update
 
 
 class _Fortunes(_Handlers):
@@ -260,8 +277,8 @@ class _Fortunes(_Handlers):
     path = "/fortunes"
     handler = _FortunesHandler
 
-    def exchange(self, database: Any) -> None:
-        database[_FORTUNE].find({}).to_list()
+    def exchange(self, database: Any) -> Callable[[], object]:
+        return lambda: database[_FORTUNE].find({}).to_list()
 
 
 TASKS: tuple[Task, ...] = (_Db(), _Queries(), _Updates(), _Fortunes())

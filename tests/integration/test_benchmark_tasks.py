@@ -300,7 +300,7 @@ def test_the_limit_of_a_page_is_the_server_and_its_operations(
         task.full_name, "limit", "asyncio", "plain", 1, 0.2, 0.0, mongod_uri, str(tmp_path)
     )
     with pymongo.MongoClient[Document](mongod_uri, event_listeners=[log := CommandLog()]) as client:
-        task.exchange(client[database.name])
+        task.exchange(client[database.name])()
         assert len(log.names) == exchanges
     figures = module("limit").measure(task, case)
     parts = [figures[f"limit_{part}"] for part in ("driver", "kernel", "frame")]
