@@ -15,7 +15,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPResponse
 
 from motorlike import MotorClient
 from tests.integration.support import run
@@ -24,6 +24,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "framework_benchmar
 
 Visit = Callable[[str], Coroutine[Any, Any, HTTPResponse]]
 Story = Callable[[Any, Visit], Coroutine[Any, Any, None]]
+Tell = Callable[..., None]
 
 
 @pytest.fixture
@@ -37,13 +38,14 @@ def example() -> Any:
 
 
 @pytest.fixture
-def tell(example: Any, mongod_uri: str, database_name: str) -> Callable[[Story], None]:
-    """Runs a story with the seeded database and a way to visit a path, while the example serves."""
+def tell(example: Any, mongod_uri: str, database_name: str) -> Tell:
+    """Runs a story with the database and a way to visit a path, while the example serves."""
 
-    async def main(story: Story) -> None:
+    async def main(story: Story, is_seeded: bool) -> None:
         async with MotorClient(mongod_uri) as client:
             database = client[database_name]
-            await example.seed(database)
+            if is_seeded:
+                await example.seed(database)
             http = AsyncHTTPClient(force_instance=True, max_clients=64)
             try:
                 async with example.serving(database) as url:
@@ -51,7 +53,7 @@ def tell(example: Any, mongod_uri: str, database_name: str) -> Callable[[Story],
             finally:
                 http.close()
 
-    return lambda story: run(main(story))
+    return lambda story, is_seeded=True: run(main(story, is_seeded))
 
 
 def content(answer: HTTPResponse) -> Any:
@@ -84,7 +86,7 @@ class Cells(HTMLParser):
             self.texts[-1] += data
 
 
-def test_db_is_one_stored_document(tell: Callable[[Story], None]) -> None:
+def test_db_is_one_stored_document(tell: Tell) -> None:
     async def story(database: Any, visit: Visit) -> None:
         world = content(await visit("/db"))
         assert_is_world(world)
@@ -96,10 +98,21 @@ def test_db_is_one_stored_document(tell: Callable[[Story], None]) -> None:
     tell(story)
 
 
+@pytest.mark.parametrize("path", ["/db", "/queries?queries=2", "/updates?queries=2"])
+def test_an_empty_database_is_told_of(tell: Tell, path: str) -> None:
+    async def story(database: Any, visit: Visit) -> None:
+        with pytest.raises(HTTPClientError) as caught:
+            await visit(path)
+        assert (caught.value.code, caught.value.message) == (
+            503,
+            "The database is empty: seed it first",
+        )
+
+    tell(story, is_seeded=False)
+
+
 @pytest.mark.parametrize("path", ["/queries", "/updates"])
-def test_number_of_queries_is_kept_between_1_and_500(
-    tell: Callable[[Story], None], path: str
-) -> None:
+def test_number_of_queries_is_kept_between_1_and_500(tell: Tell, path: str) -> None:
     arguments = {
         "": 1,
         "?queries=": 1,
@@ -124,7 +137,7 @@ def test_number_of_queries_is_kept_between_1_and_500(
     tell(story)
 
 
-def test_updates_are_stored_and_nothing_else_changes(tell: Callable[[Story], None]) -> None:
+def test_updates_are_stored_and_nothing_else_changes(tell: Tell) -> None:
     async def numbers(database: Any) -> dict[int, int]:
         return {world["_id"]: world["randomNumber"] async for world in database.world.find()}
 
@@ -140,9 +153,7 @@ def test_updates_are_stored_and_nothing_else_changes(tell: Callable[[Story], Non
     tell(story)
 
 
-def test_fortunes_are_a_sorted_page_without_live_scripts(
-    example: Any, tell: Callable[[Story], None]
-) -> None:
+def test_fortunes_are_a_sorted_page_without_live_scripts(example: Any, tell: Tell) -> None:
     async def story(database: Any, visit: Visit) -> None:
         answer = await visit("/fortunes")
         assert answer.headers["Content-Type"] == "text/html; charset=UTF-8"
@@ -160,9 +171,7 @@ def test_fortunes_are_a_sorted_page_without_live_scripts(
     tell(story)
 
 
-def test_seeding_again_gives_the_same_documents(
-    example: Any, tell: Callable[[Story], None]
-) -> None:
+def test_seeding_again_gives_the_same_documents(example: Any, tell: Tell) -> None:
     async def story(database: Any, visit: Visit) -> None:
         await database.world.delete_one({"_id": 1})
         await database.fortune.insert_one({"_id": 13, "message": "mine"})
@@ -173,7 +182,7 @@ def test_seeding_again_gives_the_same_documents(
     tell(story)
 
 
-def test_64_visitors_at_once_get_what_they_asked_for(tell: Callable[[Story], None]) -> None:
+def test_64_visitors_at_once_get_what_they_asked_for(tell: Tell) -> None:
     paths = ["/db", "/queries?queries=20", "/updates?queries=20", "/fortunes"] * 16
 
     async def story(database: Any, visit: Visit) -> None:

@@ -137,12 +137,6 @@ def kill_the_primary_under_load(replica_set: Deployment, capsys: pytest.CaptureF
     return lag
 
 
-def is_of_step_down(error: PyMongoError) -> bool:
-    return isinstance(error, AutoReconnect) or (
-        isinstance(error, WriteError) and error.code == PRIMARY_STEPPED_DOWN
-    )
-
-
 def test_a_step_down_is_survived_by_retryable_writes(replica_set: Deployment) -> None:
     async def main() -> None:
         async with MotorClient(replica_set.uri, w="majority") as client:
@@ -158,10 +152,14 @@ def test_a_step_down_is_survived_by_retryable_writes(replica_set: Deployment) ->
             stop.set()
             await asyncio.gather(*workers)
             assert client.primary != old
-            # A write is tried twice, and a busy machine may lose both to one election. Or the
-            # server tells it of the document, which PyMongo does not try again.
-            assert len(errors) <= 2
-            assert [each for each in errors if not is_of_step_down(each)] == []
+            # The server may tell it of the document: PyMongo does not try that again.
+            told = [each for each in errors if isinstance(each, WriteError)]
+            assert {each.code for each in told} <= {PRIMARY_STEPPED_DOWN}
+            assert len(told) < len(workers)
+            # A write is tried twice, and a busy machine may lose both to one election.
+            lost = [each for each in errors if each not in told]
+            assert [each for each in lost if not isinstance(each, AutoReconnect)] == []
+            assert len(lost) <= 1
             assert set(acknowledged) <= set(await items.distinct("_id"))
             await client.drop_database("failover")
 
