@@ -56,7 +56,7 @@ class ReadAhead(Batches[_Document]):
                 continue
             is_ahead, since = self._is_batch_to_come, time.monotonic()
             # One that is wanted now is left packed too, so that the next is asked for before.
-            ask = self._ask_packed if pace.size and self._may_pack else None
+            ask = self._refresh_packed if pace.size and self._may_pack else None
             if not await self._get_more(pace.size, ask):
                 return
             if is_ahead:
@@ -111,15 +111,17 @@ class ReadAhead(Batches[_Document]):
         self._held, self.delegate._data = self.delegate._data, deque()
         self._is_awaited = False
         self._asked_at = time.monotonic()
-        self._batch = self._start_fetch(wanted, self._ask_packed if self._may_pack else None)
+        self._batch = self._start_fetch(wanted, self._refresh_packed if self._may_pack else None)
         self._batch.add_done_callback(_keep_quiet)
 
-    def _ask_packed(self, delegate: Any) -> int:
+    def _refresh_packed(self, delegate: Any) -> int:
         with driver.leaving_packed(delegate, _is_alone):
-            size: int = self._ask(delegate._refresh)
+            size: int = delegate._refresh()
         data = delegate._data
-        if delegate is self.delegate and data and isinstance(data[0], driver.Packed):
-            self._packed = data.popleft()
+        if data and isinstance(data[0], driver.Packed):
+            packed = data.popleft()
+            if delegate is self.delegate:
+                self._packed = packed
         return size
 
 

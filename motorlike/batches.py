@@ -23,6 +23,7 @@ from motorlike.declare import Wrapper
 from motorlike.errors import LoopClosed
 from motorlike.green.hub import GreenFuture, wait
 from motorlike.green.locks import LoopLock
+from motorlike.green.worker import is_job_over
 
 __all__ = ["TAILABLE", "Batches"]
 
@@ -117,8 +118,7 @@ class Batches(Wrapper, Generic[_Document]):
         batch = self._batch
         assert batch is not None
         if batch.done():
-            # Its error would hold the cursor, and the cursor it.
-            self._batch = None
+            self._forget(batch)
         return batch
 
     def _start_fetch(self, wanted: int, ask: Callable[[Any], int] | None) -> GreenFuture[int]:
@@ -174,11 +174,17 @@ class Batches(Wrapper, Generic[_Document]):
         return 1
 
     def _get_batch(self, delegate: Any, ask: Callable[[Any], int] | None) -> int:
+        if self._packed is not None:
+            return 1
         if getattr(delegate, "_empty", False):
             # A slice of nothing, which PyMongo looks for elsewhere.
             delegate.close()
             return 0
-        size: int = ask(delegate) if ask else self._ask(delegate._refresh)
+        size: int = self._ask(ask or self._refresh_delegate, delegate)
+        return size if delegate is self.delegate else 1
+
+    def _refresh_delegate(self, delegate: Any) -> int:
+        size: int = delegate._refresh()
         return size
 
     def _ask(self, ask: Callable[..., Any], *args: Any) -> Any:
@@ -231,23 +237,35 @@ class Batches(Wrapper, Generic[_Document]):
             return False
         if self._packed is not None:
             return bool(self._take_packed())
-        batch = None
+        batch = self._fetch(wanted, ask)
         try:
-            batch = self._fetch(wanted, ask)
             return bool(await batch) or self._goes_on_after_empty_batch
         except CancelledError:
-            if _is_being_cancelled() or not self._may_ask_again:
+            if _is_being_cancelled() or not self._may_look_again(batch):
                 raise
-            # Not the caller was cancelled, but another that waited for the same.
-            self._check_whole()
             return True
         except Exception:
-            if self._batch is batch:
-                self._batch = None
+            self._forget(batch)
             raise
         finally:
             # Its error would hold this frame, and the frame it.
             del batch
+
+    def _may_look_again(self, batch: Future[int]) -> bool:
+        """Whether *batch* was cancelled by another that waited for it, and nothing is lost.
+
+        Raises:
+            InvalidOperation: It was, and documents are missing.
+        """
+        if not batch.cancelled() or not self._may_ask_again:
+            return False
+        self._check_whole()
+        return True
+
+    def _forget(self, batch: Future[int]) -> None:
+        # Its error would hold the cursor, and the cursor it.
+        if self._batch is batch:
+            self._batch = None
 
     def _rejoin(self) -> None:
         """Give the delegate all documents that are here. By whoever may ask the server."""
@@ -279,6 +297,9 @@ class Batches(Wrapper, Generic[_Document]):
             # Its error is that end itself, or about documents that nobody will read.
             with suppress(Exception):
                 wait(batch)
+        except CancelledError:
+            if is_job_over() or not batch.cancelled():
+                raise
         finally:
             delegate._session = session
             delegate.close()
@@ -307,6 +328,6 @@ def _is_lost(batch: GreenFuture[int]) -> bool:
     if batch.done():
         return batch.cancelled()
     # It has no worker while it stands in a line.
-    worker, loop = batch._worker, batch.get_loop()
+    worker, loop = getattr(batch, "_worker", None), batch.get_loop()
     is_elsewhere = loop is not (asyncio._get_running_loop() or loop)
     return is_elsewhere or loop.is_closed() or (worker is not None and worker.hub.is_closed)

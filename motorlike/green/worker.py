@@ -20,7 +20,16 @@ from motorlike.errors import LoopClosed, NotInGreenlet
 if TYPE_CHECKING:
     from motorlike.green.hub import Hub
 
-__all__ = ["Beginning", "GreenFuture", "Job", "Waiter", "Worker", "current_worker", "in_greenlet"]
+__all__ = [
+    "Beginning",
+    "GreenFuture",
+    "Job",
+    "Waiter",
+    "Worker",
+    "current_worker",
+    "in_greenlet",
+    "is_job_over",
+]
 
 _T = TypeVar("_T")
 
@@ -231,6 +240,12 @@ class Beginning(Protocol):
 def in_greenlet() -> bool:
     """Tell whether the caller runs in a child greenlet, where it may wait."""
     return type(getcurrent()) is Worker
+
+
+def is_job_over() -> bool:
+    """Tell whether what the running child greenlet performs has been cancelled."""
+    worker = getcurrent()
+    return type(worker) is Worker and worker.future is not None and worker.future.done()
 
 
 def current_worker(operation: str) -> Worker:

@@ -19,6 +19,7 @@ from motorlike.batches import TAILABLE
 from motorlike.declare import Async, Chain, Property, Wrapper
 from motorlike.generators import start_unseen
 from motorlike.green.hub import wait
+from motorlike.green.worker import is_job_over
 
 if TYPE_CHECKING:
     from motorlike.wrappers.collection import MotorCollection
@@ -150,9 +151,25 @@ class _BaseCursor(ReadAhead[_Document]):
         return self._binding.spawn(self._has_next, (), {})
 
     def _has_next(self) -> bool:
+        # Not `_get_more` in a task of its own, which would have no part in the
+        # caller's socket request.
         while not self._ready:
-            if not wait(self._get_more()):
+            self._check_whole()
+            if not self.alive:
                 return False
+            batch = self._fetch()
+            try:
+                # As in Motor, an empty batch is the answer.
+                if not wait(batch):
+                    return False
+            except CancelledError:
+                if is_job_over() or not self._may_look_again(batch):
+                    raise
+            except Exception:
+                self._forget(batch)
+                raise
+            finally:
+                del batch
         return True
 
     def next_object(self) -> _Document | None:
@@ -186,10 +203,17 @@ class _Each:
     def step(self, batch: Future[int] | None = None) -> None:
         """Hand on what has been fetched, then fetch more."""
         cursor = self._cursor
-        if batch is not None and (batch.cancelled() or batch.exception() is not None):
-            error = CancelledError() if batch.cancelled() else batch.exception()
+        try:
+            # It may have been cancelled by another who waited for it.
+            if batch is not None and not cursor._may_look_again(batch):
+                cursor._forget(batch)
+                batch.result()
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - it is handed on
             self._callback(None, error)
             return
+        finally:
+            # Its error would hold this frame, and the frame it.
+            del batch
         while ready := self._ready():
             document = ready.popleft()
             if self._callback(document, None) is False or cursor.closed:

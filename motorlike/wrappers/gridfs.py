@@ -43,14 +43,15 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
     def _wrap(cls, delegate: Any, parent: Any) -> Self:
         return cls(delegate, parent.collection)
 
-    def _refresh(self, delegate: Any, ask: Callable[[Any], int] | None = None) -> int:
-        size = super()._refresh(delegate, ask)
-        self._make_files()
-        return size
+    def _refresh_delegate(self, delegate: Any) -> int:
+        try:
+            return super()._refresh_delegate(delegate)
+        finally:
+            self._make_files(delegate)
 
-    def _make_files(self) -> None:
+    def _make_files(self, delegate: Any) -> None:
         # They are taken from there by everything that a cursor can do.
-        data = self.delegate._data
+        data = delegate._data
         for index, document in enumerate(data):
             data[index] = self._file(document)
 
@@ -66,9 +67,11 @@ class MotorGridOutCursor(MotorCursor[MotorGridOut], wraps=GridOutCursor):
         with self._alone() as delegate:
             self._rejoin()
             # Not its own, which makes PyMongo's files, of documents alone.
-            documents = self._ask(super(GridOutCursor, delegate).to_list, length)
-        # What it left of its last batch.
-        self._make_files()
+            try:
+                documents = self._ask(super(GridOutCursor, delegate).to_list, length)
+            finally:
+                # What it left of its last batch.
+                self._make_files(delegate)
         return [self._file(document) for document in documents]
 
 

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Self
 
+from pymongo.errors import InvalidOperation
+
 from motorlike.declare import Declaration, Wrapper, is_bound, named_after, unwrap_all, wrap
 from motorlike.wrappers.cursor import MotorCommandCursor, _Document
 
@@ -78,6 +80,11 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
             return
         with self._alone() as pending:
             if isinstance(pending, _NotStarted) and pending.alive:
+                if pending.is_sent:
+                    raise InvalidOperation(
+                        "the command of this cursor was sent, and failed or was cancelled: it is "
+                        "not sent twice. Call the method again, for another cursor."
+                    )
                 self.delegate = pending.start()
                 if self.closed:
                     self.delegate.close()

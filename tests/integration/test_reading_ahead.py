@@ -1035,7 +1035,7 @@ def test_a_fetch_that_had_to_wait_ends_with_the_cursor_that_was_rewound_meanwhil
         async with reading(mongod_uri, seeded) as r:
             cursor = r.find()
             assert await take(cursor, BATCH) == IDS[:BATCH]
-            ask = cursor._ask_packed if is_ahead else None
+            ask = cursor._refresh_packed if is_ahead else None
             # As a list does that is under way.
             with cursor._lock.here():
                 waiting = cursor._binding.spawn(cursor._refresh, (cursor.delegate, ask), {})
@@ -1070,6 +1070,101 @@ def test_who_waits_behind_a_list_reads_the_cursor_that_was_rewound_meanwhile(
             # The list goes on with what it had begun.
             assert [each["_id"] for each in await listing] == IDS[BATCH:]
             assert [each["_id"] for each in await reading_on] == IDS
+
+    run(main())
+
+
+# `each` goes on in callbacks, which are no task's.
+@pytest.mark.parametrize("way", [each for each in WAYS if each is not by_each])
+def test_all_ways_to_read_have_their_part_in_the_callers_socket_request(
+    way: Callable[[Any], Any], mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        # Another connection would have to be waited for, without end.
+        async with reading(mongod_uri, seeded, maxPoolSize=1) as r, r.client.start_request():
+            await r.items.find_one()
+            assert [each["_id"] for each in await way(r.find())] == IDS
+
+    run(main())
+
+
+def test_closing_ends_though_the_fetch_that_it_waits_for_is_cancelled_by_a_reader(
+    mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r:
+            for _ in range(5):
+                async with slowly(mongod, after=1, milliseconds=100):
+                    cursor = r.find()
+                    # Into the second batch: the third is on its way.
+                    await take(cursor, BATCH + 1)
+                    reader = asyncio.ensure_future(by_iterating(cursor))
+                    await asyncio.sleep(0)
+                    closing = asyncio.ensure_future(cursor.close())
+                    await asyncio.sleep(0)
+                    reader.cancel()
+                    await closing
+                    await asyncio.gather(reader, return_exceptions=True)
+
+    run(main())
+
+
+def test_a_command_that_was_sent_is_not_sent_again_by_who_waited_behind_a_cancelled_one(
+    mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        slow = fail_point(mongod.address, ["aggregate"], appName=APP, blockTimeMS=100)
+        async with reading(mongod.uri, seeded) as r, slow:
+            for way in (by_to_list, by_next, by_fetch):
+                del r.log.started_events[:]
+                cursor = r.aggregate()
+                listing = cursor.to_list()
+                await asyncio.sleep(0.02)
+                behind = asyncio.ensure_future(way(cursor))
+                await asyncio.sleep(0.02)
+                listing.cancel()
+                with pytest.raises(InvalidOperation, match="not sent twice"):
+                    await behind
+                with pytest.raises(InvalidOperation, match="not sent twice"):
+                    await way(cursor)
+                assert r.log.names.count("aggregate") == 1
+
+    run(main())
+
+
+def test_each_goes_on_if_another_who_waited_for_the_same_is_cancelled_and_nothing_is_lost(
+    mongod_uri: str, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod_uri, seeded) as r:
+            cursor = r.find()
+            assert await take(cursor, BATCH) == IDS[:BATCH]
+            # As a list does that is under way: neither has asked the server yet.
+            with cursor._lock.here():
+                each = asyncio.ensure_future(by_each(cursor))
+                await asyncio.sleep(0)
+                other = asyncio.ensure_future(cursor.next())
+                await asyncio.sleep(0.01)
+                other.cancel()
+                await asyncio.gather(other, return_exceptions=True)
+            assert [document["_id"] for document in await each] == IDS[BATCH:]
+
+    run(main())
+
+
+def test_each_tells_its_callback_that_a_fetch_was_cancelled_by_another(
+    mongod: Deployment, seeded: str
+) -> None:
+    async def main() -> None:
+        async with reading(mongod.uri, seeded) as r, slowly(mongod, after=0, milliseconds=100):
+            cursor = r.find()
+            assert await take(cursor, BATCH) == IDS[:BATCH]
+            each = asyncio.ensure_future(by_each(cursor))
+            await asyncio.sleep(0)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(cursor.next(), 0.03)
+            with pytest.raises(InvalidOperation, match="a fetch of this cursor was cancelled"):
+                await each
 
     run(main())
 
