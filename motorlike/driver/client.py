@@ -174,6 +174,9 @@ def reopen(client: MongoClient, *, loop_is_alive: bool) -> None:
         client.requests.abandon_all(apart_from=running)
     if client._closed or client._topology is None:
         return
+    for server in list(client._topology._servers.values()):
+        pool: Any = server.pool  # a FairPool
+        pool.is_left = True
     if loop_is_alive:
         _end_locally(client)
     with collect_starts():

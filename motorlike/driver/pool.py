@@ -43,6 +43,7 @@ class FairPool(Pool):
     idle: how many there may be for the time being is for a `Growth` to say.
 
     Attributes:
+        is_left: Whether the client has gone to another loop, with other pools.
         is_admitting: True while an operation begins that has stood in line.
             No other greenlet runs until it first waits, so it is this one
             that asks for a connection, and it need not stand in line again.
@@ -58,6 +59,7 @@ class FairPool(Pool):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_admitting = False
+        self.is_left = False
         self._has_plain_accounts = has_plain_accounts(self.opts)
         self.growth = Growth(
             smallest=max(EAGER_CONNECTIONS, self.opts.min_pool_size),
@@ -98,6 +100,10 @@ class FairPool(Pool):
             self.growth.note_served()
         elif self.has_line:
             self._wait_in_line(checkout_started_time)
+            if self.closed and not self.is_left:
+                # Its server is none of the deployment's any more. As for PyMongo's own
+                # waiters, an error after which another server is tried.
+                self._raise_if_not_ready(checkout_started_time, emit_event=True)
         if self._has_plain_accounts:
             idle = take_idle(self)
             if idle is not None:
@@ -108,6 +114,11 @@ class FairPool(Pool):
             if _COUNTS_FAILED_CHECKOUTS and not self.closed:
                 self.operation_count -= 1
             raise
+
+    def __del__(self) -> None:
+        # PyMongo closes the connections here, on whatever thread this runs. Green sockets
+        # that nobody holds do it themselves, and on the loop.
+        pass
 
     def checkin(self, conn: Connection) -> None:
         """Take *conn* back, for the next in line."""

@@ -132,7 +132,7 @@ class QueuedOperation:
 
     def leave_line(self) -> None:
         """Give the place in the line up, before being woken."""
-        self._pool.size_cond.withdraw(self.number)
+        self._pool.size_cond.withdraw(self)
         self._pool.operation_count -= 1
         self.future.operation = None
 
@@ -169,9 +169,9 @@ class QueuedOperation:
         pool.size_cond.strike_off(is_served=False)
 
     def _run(self, pool: FairPool) -> None:
-        # Where that was closed, the client may have opened itself anew on
-        # another loop: what was left behind on this one must not run there.
-        job: Job = (_check_out, (pool,), {}) if pool.closed else self._job
+        # Where that is closed, its server has gone, and the operation finds another; or the
+        # client has gone to another loop: what it left on this one must not run there.
+        job: Job = (_check_out, (pool,), {}) if pool.is_left else self._job
         pool.is_admitting = True
         try:
             self._hub.start(self._context, self.future, job)

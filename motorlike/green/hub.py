@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import threading
 from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,7 +24,7 @@ from greenlet import getcurrent, greenlet
 from motorlike.errors import LoopClosed, NotInGreenlet
 from motorlike.green.outbox import Outbox
 from motorlike.green.results import Results
-from motorlike.green.shutdown import Closeable, ShutdownHook
+from motorlike.green.shutdown import Closeable, ShutdownHook, this_thread
 from motorlike.green.slice import Slice
 from motorlike.green.worker import (
     Beginning,
@@ -82,7 +81,7 @@ class Hub:
         self.slice = Slice(loop)
         self.outbox = Outbox(loop)
         self.results = Results(loop)
-        self._thread = threading.get_ident()
+        self._thread = this_thread()
         self._ready: deque[Waiter | Beginning] = deque()
         self._drain_is_scheduled = False
         self._hook = ShutdownHook(loop, self._end)
@@ -240,7 +239,7 @@ class Hub:
     @property
     def is_of_this_thread(self) -> bool:
         """Whether the caller's thread may switch into the hub's greenlets."""
-        return self._thread == threading.get_ident()
+        return self._thread is this_thread()
 
     def _unwind_workers(self) -> None:
         current = self.greenlet = getcurrent()

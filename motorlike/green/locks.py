@@ -321,17 +321,14 @@ class Condition:
         else:
             self._enqueue(each)
 
-    def withdraw(self, number: int) -> None:
-        """Take the one that was enlisted with *number* out of the line, unwoken."""
-        del self._waiting[bisect_left(self._waiting, number, key=_place)]
+    def withdraw(self, each: Standing) -> None:
+        """Take *each*, unwoken, out of the line if it is there. Thousands may do so at once."""
+        place = bisect_left(self._waiting, each.number, key=_place)
+        if place < len(self._waiting) and self._waiting[place] is each:
+            del self._waiting[place]
 
     def strike_off(self, *, is_served: bool) -> None:
-        """Count off one that was enlisted and woken.
-
-        Args:
-            is_served: Whether it took what it was woken for. Otherwise the
-                next in line is woken.
-        """
+        """Count off one that was enlisted and woken, and wake another if it took nothing."""
         self._woken -= 1
         if not is_served:
             self._wake(1)
@@ -340,8 +337,8 @@ class Condition:
         if turn.is_woken:
             # If not served: the wake-up stood for something that is free now.
             self.strike_off(is_served=is_served)
-        elif turn in self._waiting:
-            self._waiting.remove(turn)
+        else:
+            self.withdraw(turn)
 
     def _number(self) -> int:
         hold = self._lock._hold

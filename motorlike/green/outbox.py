@@ -79,5 +79,14 @@ class Outbox:
         streams = self._streams
         self._streams = []
         self.held = None
-        for stream in streams:
-            stream.flush()
+        count = 0
+        try:
+            for stream in streams:
+                stream.flush()
+                count += 1
+        except BaseException:
+            # An interrupt, say: the loop may run on, to shut down in order.
+            self._streams = streams[count:]
+            if not self._loop.is_closed():
+                self._loop.call_soon(self.flush, context=Context())
+            raise

@@ -434,10 +434,40 @@ def test_those_left_behind_on_another_loop_do_not_begin_there() -> None:
         ran: list[int] = []
         gate, busy = client.occupy()
         queued = client.call(ran.append, 0)
+        client.pool.is_left = True
         await green.spawn(client.pool.close)
         with pytest.raises(PyMongoError, match="closed connection pool"):
             await queued
         assert not ran
+        gate.set()
+        await asyncio.gather(*busy)
+        client.assert_at_rest()
+
+    run(main)
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_those_in_line_for_a_server_that_has_gone_may_find_another(has_begun: bool) -> None:
+    async def main() -> None:
+        client = Client(max_pool_size=1)
+        gate, busy = client.occupy()
+
+        def operation() -> str:
+            if client.pool.closed:
+                return "another server"
+            try:
+                with client.pool.checkout():
+                    return "this one"
+            except AutoReconnect:
+                # As PyMongo does.
+                return operation()
+
+        if has_begun:
+            operations = [current_hub().spawn(operation, (), {}) for _ in range(5)]
+        else:
+            operations = [client.call(operation) for _ in range(5)]
+        await green.spawn(client.pool.close)
+        assert await asyncio.gather(*operations) == ["another server"] * 5
         gate.set()
         await asyncio.gather(*busy)
         client.assert_at_rest()

@@ -1205,6 +1205,49 @@ def test_hubs_of_other_threads_are_closed_with_their_loops(run: Any) -> None:
     assert unwound == ["there"]
 
 
+def test_a_thread_is_not_taken_for_an_earlier_one_whose_ident_it_has(run: Any) -> None:
+    import threading
+
+    idents: list[int] = []
+    hubs: list[hub.Hub] = []
+
+    async def leave_a_greenlet() -> None:
+        idents.append(threading.get_ident())
+        hubs.append(current_hub())
+        spawn(sleep, 100)
+
+    async def use_another_loop() -> None:
+        idents.append(threading.get_ident())
+        await spawn(sleep, 0)
+
+    def by_hand(main: Any) -> None:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        # Without `shutdown_asyncgens`: the hub is told nothing.
+        loop.close()
+
+    def in_thread(main: Any) -> None:
+        failed: list[BaseException] = []
+
+        def target() -> None:
+            try:
+                by_hand(main)
+            except BaseException as exc:  # noqa: BLE001 - it is raised again
+                failed.append(exc)
+
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+        if failed:
+            raise failed[0]
+
+    for _ in range(5):
+        in_thread(leave_a_greenlet)
+        in_thread(use_another_loop)
+    assert len(set(idents)) < len(idents)
+    assert all(each.is_closed for each in hubs)
+
+
 def test_two_loops_in_two_threads_have_a_hub_each(run: Any) -> None:
     import threading
 

@@ -729,6 +729,38 @@ def test_an_error_does_not_keep_others_from_going_out(run_on_each: Any) -> None:
     run_on_each(main)
 
 
+def test_an_interrupt_between_two_sends_does_not_keep_the_rest(run_on_each: Any) -> None:
+    class Sender:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def flush(self) -> None:
+            if self.number == 1 and not interrupted:
+                interrupted.append(True)
+                raise KeyboardInterrupt
+            sent.append(self.number)
+
+    interrupted: list[bool] = []
+    sent: list[int] = []
+
+    async def main() -> None:
+        outbox = Outbox(asyncio.get_running_loop())
+        for number in range(3):
+            outbox.hold(Sender(number))
+            # It waits for its answer.
+            outbox.held = None
+        with pytest.raises(KeyboardInterrupt):
+            outbox.flush()
+        assert sent == [0]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert sent == [0, 1, 2]
+        interrupted.clear()
+        sent.clear()
+
+    run_on_each(main)
+
+
 def test_a_late_error_leaves_no_reference_cycle(green: Any) -> None:
     def fail() -> weakref.ref[Any]:
         sock, peer = pair()
