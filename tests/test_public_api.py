@@ -158,7 +158,7 @@ PUBLIC = {
         Results
     """,
     "motorlike.green.shutdown": """
-        Closeable ShutdownHook
+        Closeable ShutdownHook this_thread
     """,
     "motorlike.green.signals": """
         BoundedSemaphore Event Semaphore
@@ -193,7 +193,7 @@ PUBLIC = {
         Turn Watchdog
     """,
     "motorlike.green.worker": """
-        Beginning current_worker GreenFuture in_greenlet Job Waiter Worker
+        Beginning current_worker GreenFuture in_greenlet is_job_over Job Waiter Worker
     """,
     "motorlike.heap": """
         keep_large_blocks

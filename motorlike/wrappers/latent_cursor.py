@@ -82,8 +82,9 @@ class MotorLatentCommandCursor(MotorCommandCursor[_Document], wraps=_NotStarted)
             if isinstance(pending, _NotStarted) and pending.alive:
                 if pending.is_sent:
                     raise InvalidOperation(
-                        "the command of this cursor was sent, and failed or was cancelled: it is "
-                        "not sent twice. Call the method again, for another cursor."
+                        "the command of this cursor was sent, and failed, was cancelled or was "
+                        "left on another loop: it is not sent twice. Call the method again, for "
+                        "another cursor."
                     )
                 self.delegate = pending.start()
                 if self.closed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -359,8 +360,8 @@ def test_a_cursor_left_by_a_loop_that_stopped_hangs_nobody_on_the_next_one(
         try:
             documents = await asyncio.wait_for(cursor.to_list(), 20)
         except InvalidOperation as exc:
-            # The first batch had come.
-            assert "documents are missing" in str(exc)
+            # The first batch had come, or a command was on its way.
+            assert re.search("documents are missing|not sent twice", str(exc))
         else:
             assert len(documents) == 50
 
