@@ -175,6 +175,7 @@ class Batches(Wrapper, Generic[_Document]):
 
     def _get_batch(self, delegate: Any, ask: Callable[[Any], int] | None) -> int:
         if self._packed is not None:
+            # There is a batch, which the next one would take the place of.
             return 1
         if getattr(delegate, "_empty", False):
             # A slice of nothing, which PyMongo looks for elsewhere.
