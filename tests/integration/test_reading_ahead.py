@@ -1098,10 +1098,12 @@ def test_closing_ends_though_the_fetch_that_it_waits_for_is_cancelled_by_a_reade
                     cursor = r.find()
                     # Into the second batch: the third is on its way.
                     await take(cursor, BATCH + 1)
+                    closing = asyncio.ensure_future(cursor.close())
+                    # The cursor is killed; the fetch has not ended.
+                    await asyncio.sleep(0.03)
                     reader = asyncio.ensure_future(by_iterating(cursor))
                     await asyncio.sleep(0)
-                    closing = asyncio.ensure_future(cursor.close())
-                    await asyncio.sleep(0)
+                    assert not closing.done()
                     reader.cancel()
                     await closing
                     await asyncio.gather(reader, return_exceptions=True)
